@@ -1,0 +1,162 @@
+//! Why a line was refused: every violation, with its JSON pointer.
+//!
+//! This is the slow path, taken only for lines that [`decode`](crate::decode) refused. The rules are the committed JSON
+//! Schemas; the few that a schema cannot say (UTF-8, depth, a key twice) are checked here. A violation names place and
+//! rule, never the offending value.
+
+mod judge;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{JsonType, ValidationError};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use self::judge::Judge;
+pub use self::judge::Rules;
+use crate::codec::nests_too_deeply;
+use crate::limits::NESTING_MAX;
+use crate::{CrawlerMessage, Decoded, Message, WebAppMessage, decode};
+
+/// One broken rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Violation {
+    /// A JSON pointer (RFC 6901) to the place; for a missing field, where it should be. Empty for the whole line.
+    pub path: String,
+    /// The rule, in words.
+    pub message: String,
+}
+
+impl Violation {
+    /// A broken rule at a place.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// A set of messages whose schemas are at hand.
+pub trait Explain: Message {
+    /// The committed schemas, compiled, by type name.
+    fn rules() -> &'static BTreeMap<&'static str, Rules>;
+}
+
+macro_rules! rules {
+    ($set:ty: $($name:literal),+) => {
+        impl Explain for $set {
+            fn rules() -> &'static BTreeMap<&'static str, Rules> {
+                static RULES: LazyLock<BTreeMap<&'static str, Rules>> = LazyLock::new(|| {
+                    BTreeMap::from([$(($name, Rules::compile(include_str!(concat!("../schemas/v1/", $name, ".json"))))),+])
+                });
+                &RULES
+            }
+        }
+    };
+}
+
+rules!(CrawlerMessage: "heartbeat", "job_started", "job_progress", "job_completed", "job_failed", "jobs_discovered",
+    "token_refresh_request");
+rules!(WebAppMessage: "job_assignment", "token_refresh_response", "shutdown");
+
+/// The rules of the envelope alone, for a line whose type says nothing about its data.
+static ENVELOPE: LazyLock<Rules> = LazyLock::new(|| {
+    Rules::compile(
+        r#"{"type": "object",
+            "required": ["type", "timestamp", "data"],
+            "properties": {
+                "type": {"type": "string"},
+                "timestamp": {"type": "string"},
+                "job_id": {"type": "string", "minLength": 1},
+                "data": {"type": "object"}
+            }}"#,
+    )
+});
+
+/// Judges a line as a message of `M` and lists what is wrong: at most [`VIOLATIONS_MAX`](crate::limits::VIOLATIONS_MAX) violations, sorted by path;
+/// none exactly when the line is a message of a type of `M`.
+///
+/// Other than [`decode`](crate::decode) it takes an unknown type, or one of the other direction, for a violation at
+/// `/type`. Time and memory grow with the length of the line, whatever it holds.
+pub fn explain<M: Explain>(line: &[u8]) -> Vec<Violation> {
+    match decode::<M>(line) {
+        Ok(Decoded::Known(_)) => Vec::new(),
+        _ => violations::<M>(line),
+    }
+}
+
+fn violations<M: Explain>(line: &[u8]) -> Vec<Violation> {
+    let text = match std::str::from_utf8(line) {
+        Ok(text) => text,
+        Err(error) => return vec![Violation::new("", format!("not UTF-8 at byte {}", error.valid_up_to() + 1))],
+    };
+    if nests_too_deeply(line) {
+        return vec![Violation::new("", format!("nested deeper than {NESTING_MAX} levels"))];
+    }
+    let raw = match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) => raw,
+        Err(error) => return vec![Violation::new("", format!("not JSON: {error}"))],
+    };
+    let mut judge = Judge::default();
+    match type_name(raw) {
+        Some(name) => match M::rules().get(name.as_str()) {
+            Some(rules) => judge.judge(rules, raw),
+            None => {
+                judge.judge(&ENVELOPE, raw);
+                judge.add(Violation::new("/type", "not a message type of this direction"));
+            }
+        },
+        None => judge.judge(&ENVELOPE, raw),
+    }
+    judge.finish()
+}
+
+/// The value of `type`, when there is one, once, and it is a string.
+fn type_name(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        type_name: &'a RawValue,
+    }
+
+    let typed: Typed = serde_json::from_str(raw.get()).ok()?;
+    serde_json::from_str(typed.type_name.get()).ok()
+}
+
+/// A violation with its path relative to the judged value.
+fn describe(error: &ValidationError) -> Violation {
+    let mut path = error.instance_path().as_str().to_owned();
+    let message = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            push_token(&mut path, property.as_str().unwrap_or_default());
+            "is required".to_owned()
+        }
+        ValidationErrorKind::Type { kind: TypeKind::Single(expected) } => format!("expected {}", with_article(*expected)),
+        ValidationErrorKind::Minimum { limit } => format!("expected {limit} or more"),
+        ValidationErrorKind::Maximum { limit } => format!("expected {limit} or less"),
+        ValidationErrorKind::MinLength { .. } => "expected a string that is not empty".to_owned(),
+        ValidationErrorKind::OneOfNotValid { context } => format!("expected one of {}", spell(context.iter().flatten())),
+        other => format!("breaks the rule {}", other.keyword()),
+    };
+    Violation { path, message }
+}
+
+fn with_article(expected: JsonType) -> String {
+    let name = expected.to_string();
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
+/// The words of a closed set, which the schemas write as one constant per choice.
+fn spell<'a>(errors: impl Iterator<Item = &'a ValidationError<'static>>) -> String {
+    let words = errors.filter_map(|error| match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => expected_value.as_str(),
+        _ => None,
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn push_token(path: &mut String, token: &str) {
+    path.push('/');
+    path.push_str(&token.replace('~', "~0").replace('/', "~1"));
+}

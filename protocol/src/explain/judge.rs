@@ -1,0 +1,183 @@
+//! Holding a line against a schema.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jsonschema::Validator;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
+
+use super::{Violation, describe, push_token};
+use crate::limits::VIOLATIONS_MAX;
+
+/// A schema made ready.
+#[derive(Debug)]
+pub struct Rules {
+    validator: Validator,
+    known: Known,
+}
+
+/// The places a schema speaks of. What stands elsewhere is not looked at, just as decoding does not look at it.
+#[derive(Debug)]
+struct Known {
+    /// By name.
+    properties: BTreeMap<String, Known>,
+    /// Of an array or a map. These are judged one by one, so that a long one costs neither memory nor time.
+    elements: Option<Box<Rules>>,
+}
+
+impl Rules {
+    /// The schemas are part of the program and tests compile them all, so failing here is a defect of the build.
+    #[allow(clippy::expect_used)]
+    pub(super) fn compile(schema: &str) -> Self {
+        let schema = serde_json::from_str(schema).expect("a committed schema is JSON");
+        Self::new(&schema, &schema)
+    }
+
+    /// The rules of `schema`, which is a part of `root`.
+    #[allow(clippy::expect_used)]
+    fn new(root: &Value, schema: &Value) -> Self {
+        let mut alone = schema.clone();
+        if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), root.get("$defs")) {
+            alone.insert("$defs".into(), definitions.clone());
+        }
+        let validator = jsonschema::draft202012::new(&alone).expect("a committed schema compiles");
+        Self { validator, known: Known::new(root, schema) }
+    }
+}
+
+impl Known {
+    /// Ends because our types hold no value of their own type.
+    fn new(root: &Value, schema: &Value) -> Self {
+        let target = schema["$ref"].as_str().and_then(|target| root.pointer(target.trim_start_matches('#')));
+        let schema = target.unwrap_or(schema);
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        let elements = schema.get("items").or(schema.get("additionalProperties"));
+        Self {
+            properties: properties.map(|(name, schema)| (name.clone(), Self::new(root, schema))).collect(),
+            elements: elements.map(|schema| Box::new(Rules::new(root, schema))),
+        }
+    }
+}
+
+/// Collects violations, at most [`VIOLATIONS_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    found: Vec<Violation>,
+    /// The place being judged.
+    path: String,
+}
+
+impl Judge {
+    /// Adds what `raw`, standing at the present place, does against the rules.
+    pub(super) fn judge(&mut self, rules: &Rules, raw: &RawValue) {
+        let value = self.read(&rules.known, raw);
+        for error in rules.validator.iter_errors(&value) {
+            let Violation { path, message } = describe(&error);
+            self.add(Violation::new(format!("{}{path}", self.path), message));
+        }
+    }
+
+    pub(super) fn add(&mut self, violation: Violation) {
+        if self.found.len() < VIOLATIONS_MAX {
+            self.found.push(violation);
+        }
+    }
+
+    /// What was found, sorted. A judge is asked only about lines that are wrong, so there is always something.
+    pub(super) fn finish(mut self) -> Vec<Violation> {
+        if self.found.is_empty() {
+            self.add(Violation::new("", "not a valid message"));
+        }
+        self.found.sort();
+        self.found
+    }
+
+    /// Reads the known part of a value for the validator, the elements of arrays and maps left out.
+    ///
+    /// Half of a surrogate pair and a number beyond a double are JSON, but no value of ours: they are reported and read
+    /// as `null`, which no known field takes.
+    fn read(&mut self, known: &Known, raw: &RawValue) -> Value {
+        let text = raw.get();
+        let read = match text.as_bytes().first() {
+            Some(b'{') => serde_json::Deserializer::from_str(text).deserialize_map(Members { judge: self, known }),
+            Some(b'[') => serde_json::Deserializer::from_str(text).deserialize_seq(Members { judge: self, known }),
+            Some(b'"') => serde_json::from_str(text).map(Value::String),
+            Some(b't' | b'f') => Ok(Value::Bool(text == "true")),
+            Some(b'n') | None => Ok(Value::Null),
+            Some(_) => serde_json::from_str::<Number>(text).map(Value::Number),
+        };
+        read.unwrap_or_else(|_| {
+            self.add_here("holds text that is not Unicode or a number that is too large");
+            Value::Null
+        })
+    }
+
+    fn add_here(&mut self, message: &str) {
+        self.add(Violation::new(self.path.clone(), message));
+    }
+
+    /// Goes one step down, to do something there.
+    fn below<T>(&mut self, token: &str, act: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        push_token(&mut self.path, token);
+        let result = act(self);
+        self.path.truncate(length);
+        result
+    }
+
+    fn is_full(&self) -> bool {
+        self.found.len() >= VIOLATIONS_MAX
+    }
+}
+
+/// Reads the members of an object or an array.
+struct Members<'a> {
+    judge: &'a mut Judge,
+    known: &'a Known,
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let Self { judge, known } = self;
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some(known) = known.properties.get(&key) {
+                let raw = map.next_value()?;
+                let value = judge.below(&key, |judge| {
+                    if object.contains_key(&key) {
+                        judge.add_here("appears twice");
+                    }
+                    judge.read(known, raw)
+                });
+                object.insert(key, value);
+            } else if let (Some(rules), false) = (&known.elements, judge.is_full()) {
+                let raw = map.next_value()?;
+                judge.below(&key, |judge| judge.judge(rules, raw));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let Self { judge, known } = self;
+        let mut index = 0_usize;
+        while let (Some(rules), false) = (&known.elements, judge.is_full()) {
+            let Some(raw) = items.next_element()? else { break };
+            judge.below(&index.to_string(), |judge| judge.judge(rules, raw));
+            index += 1;
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Array(Vec::new()))
+    }
+}

@@ -1,0 +1,31 @@
+//! A job's whole life as pure functions, and the port through which lives are kept.
+//!
+//! Nothing here knows a socket, a database, a clock or a source of randomness: time and chance are arguments. So the
+//! rules can be tested by the million, and every store obeys the same ones.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`job`] | states, arrows, and the part of a job that arrows change |
+//! | [`lifecycle`] | [`apply`](lifecycle::apply): one arrow on one job, or why not |
+//! | [`retry`], [`priority`], [`discovery`] | delays, the order of the queue, identity and budgets of children |
+//! | [`store`] | the port: operations, outcomes, facts, queries, and the trait [`Store`] |
+//! | [`plan`] | a batch of operations over loaded rows → the rows to write, in one transaction |
+//! | [`memory`] | a store in memory, for tests and simulations |
+
+pub mod discovery;
+pub mod ids;
+pub mod job;
+pub mod lifecycle;
+pub mod live;
+pub mod memory;
+pub mod plan;
+pub mod policy;
+pub mod priority;
+pub mod retry;
+pub mod store;
+pub mod view;
+
+pub use ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+pub use job::{Arrow, Job, PauseReason, State};
+pub use policy::Policy;
+pub use store::{Committed, Fact, Op, Outcome, Store, StoreError};

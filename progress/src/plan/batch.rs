@@ -1,0 +1,366 @@
+//! Decides a batch, operation by operation, over the rows in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ChangedJob, LoadedJob, NewEvent, Plan, Recovery, Session, Snapshot};
+use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use crate::job::{Arrow, Job, State};
+use crate::lifecycle::{Event, Lease, Refusal, apply};
+use crate::policy::Policy;
+use crate::store::{Ending, Fact, Holder, NewSession, Op, Outcome};
+use crate::view::ProgressView;
+
+/// Sessions are remembered this long after they ended, for people who look at last night.
+const FORGET_SESSIONS_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Decides a batch. `chance` gives numbers in `[0, 1)`; `fallback` is the time when the snapshot has none.
+pub fn plan(
+    snapshot: Snapshot,
+    ops: Vec<Op>,
+    policy: &Policy,
+    now: Timestamp,
+    chance: &mut dyn FnMut() -> f64,
+) -> Plan {
+    let now = snapshot.now.unwrap_or(now);
+    let mut keys = snapshot.keys.clone();
+    keys.reverse();
+    let mut batch = Batch {
+        snapshot,
+        policy,
+        now,
+        chance,
+        keys,
+        touched: BTreeMap::new(),
+        plan: Plan::default(),
+    };
+    for op in ops {
+        let outcome = batch.carry_out(op);
+        batch.plan.outcomes.push(outcome);
+    }
+    batch.finish()
+}
+
+/// What a batch did to one job.
+pub(super) struct Touched {
+    before: (State, Fence),
+    arrows: Vec<Arrow>,
+    session: Option<Arc<str>>,
+    result: Option<String>,
+    error: Option<String>,
+}
+
+pub(super) struct Batch<'a> {
+    pub(super) snapshot: Snapshot,
+    pub(super) policy: &'a Policy,
+    pub(super) now: Timestamp,
+    chance: &'a mut dyn FnMut() -> f64,
+    keys: Vec<i64>,
+    pub(super) touched: BTreeMap<JobKey, Touched>,
+    pub(super) plan: Plan,
+}
+
+impl Batch<'_> {
+    fn carry_out(&mut self, op: Op) -> Outcome {
+        match op {
+            Op::Submit(job) => self.submit(*job),
+            Op::Claim { job, session, name } => self.claim(job, session, name),
+            Op::Start { job, holder } => self.moved(job, Event::Start(holder.lease()), Some(holder)),
+            Op::Finish {
+                job,
+                holder,
+                ending,
+                progress,
+            } => self.end(job, holder, ending, progress),
+            Op::Release { job, holder } => self.moved(job, Event::Release(holder.lease()), Some(holder)),
+            Op::Adopt { public_id, session } => self.adopt(&public_id, session),
+            Op::Discover { parent, holder, items } => self.discover(parent, &holder, items),
+            Op::Progress(reports) => self.progress(reports),
+            Op::OpenSession(session) => self.open_session(session),
+            Op::Renew(sessions) => self.renew(&sessions),
+            Op::Disconnect(session) => self.disconnect(session),
+            Op::Recover { server, connected } => {
+                let lease_until = self.now.after(self.policy.lease);
+                self.plan.recoveries.push(Recovery {
+                    server,
+                    connected,
+                    lease_until,
+                });
+                Outcome::Done
+            }
+            Op::Sweep => self.sweep(),
+            Op::RecordErrors(errors) => {
+                self.plan.errors.extend(errors);
+                Outcome::Done
+            }
+        }
+    }
+
+    /// Takes an arrow and marks it. All arrows go through here.
+    fn take(&mut self, key: JobKey, event: Event, name: Option<Arc<str>>) -> Result<Fact, Refusal> {
+        let chance = (self.chance)();
+        let loaded = self.snapshot.jobs.get_mut(&key).ok_or(Refusal::NotFound)?;
+        let before = (loaded.job.state, loaded.job.fence);
+        let holder = loaded.job.session;
+        let arrow = apply(&mut loaded.job, event, self.policy, self.now, chance)?;
+        let touched = touch(&mut self.touched, key, before);
+        if before.0 == State::Assigned && arrow == Arrow::Finish {
+            touched.arrows.push(Arrow::Start);
+        }
+        touched.arrows.push(arrow);
+        let name = name.or_else(|| Some(self.snapshot.sessions.get(&holder?)?.name.clone()));
+        touched.session = name.or_else(|| touched.session.take());
+        self.plan.backlog_change += i64::from(loaded.job.state.is_backlog()) - i64::from(before.0.is_backlog());
+        Ok(fact(
+            loaded,
+            arrow,
+            Some(before.0),
+            loaded.job.session.or(holder),
+            self.now,
+        ))
+    }
+
+    fn moved(&mut self, key: JobKey, event: Event, holder: Option<Holder>) -> Outcome {
+        let name = holder.map(|holder| holder.name);
+        self.take(key, event, name)
+            .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
+    }
+
+    fn claim(&mut self, job: JobKey, session: SessionKey, name: Arc<str>) -> Outcome {
+        // A session whose connection just went away would never hear of the job.
+        if !self
+            .snapshot
+            .sessions
+            .get(&session)
+            .is_some_and(|session| session.connected)
+        {
+            return Outcome::Refused(Refusal::Stale.into());
+        }
+        self.take(job, Event::Claim(session), Some(name))
+            .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
+    }
+
+    fn end(&mut self, key: JobKey, holder: Holder, ending: Ending, progress: Option<ProgressView>) -> Outcome {
+        let lease = holder.lease();
+        let event = match &ending {
+            Ending::Completed { .. } => Event::Complete(lease),
+            Ending::Failed { recoverable, .. } => Event::Fail {
+                lease,
+                recoverable: *recoverable,
+            },
+        };
+        let outcome = self.moved(key, event, Some(holder));
+        if let (Outcome::Moved(fact), Some(touched)) = (&outcome, self.touched.get_mut(&key)) {
+            match ending {
+                Ending::Completed { result } => touched.result = Some(result),
+                Ending::Failed { error, .. } => touched.error = Some(error),
+            }
+            if let Some(progress) = progress {
+                self.plan.progress.push((
+                    key,
+                    ProgressView {
+                        attempt: fact.attempt,
+                        ..progress
+                    },
+                ));
+            }
+        }
+        outcome
+    }
+
+    fn adopt(&mut self, public_id: &str, session: SessionKey) -> Outcome {
+        let found = self.snapshot.jobs.values().find(|loaded| loaded.public_id == public_id);
+        let Some(loaded) = found else {
+            return Outcome::Refused(Refusal::NotFound.into());
+        };
+        let Some(holder) = loaded.job.session else {
+            return Outcome::Refused(Refusal::Stale.into());
+        };
+        let key = loaded.job.key;
+        if holder != session && !self.same_crawler(holder, session) {
+            return Outcome::Refused(Refusal::HeldByAnother.into());
+        }
+        let name = self.snapshot.sessions.get(&session).map(|session| session.name.clone());
+        self.take(key, Event::Adopt(session), name)
+            .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
+    }
+
+    /// Whether `new` is the process that `old` was, the connection of `old` is gone, and its lease is not over.
+    fn same_crawler(&self, old: SessionKey, new: SessionKey) -> bool {
+        let (Some(old), Some(new)) = (self.snapshot.sessions.get(&old), self.snapshot.sessions.get(&new)) else {
+            return false;
+        };
+        let known = old.identity.is_some() && old.identity == new.identity;
+        known && !old.connected && new.connected && self.now < old.lease_expires_at
+    }
+
+    /// Reports of jobs that are not running under this lease are late, and dropped.
+    fn progress(&mut self, reports: Vec<(JobKey, Lease, ProgressView)>) -> Outcome {
+        for (key, lease, report) in reports {
+            if let Some(loaded) = self
+                .snapshot
+                .jobs
+                .get(&key)
+                .filter(|loaded| runs_under(&loaded.job, lease))
+            {
+                self.plan.progress.push((
+                    key,
+                    ProgressView {
+                        attempt: loaded.job.attempt,
+                        ..report
+                    },
+                ));
+            }
+        }
+        Outcome::Done
+    }
+
+    fn open_session(&mut self, new: NewSession) -> Outcome {
+        let key = SessionKey(self.fresh_key());
+        self.plan
+            .new_sessions
+            .push((key, new, self.now.after(self.policy.lease)));
+        Outcome::SessionOpened(key)
+    }
+
+    fn renew(&mut self, sessions: &[SessionKey]) -> Outcome {
+        let until = self.now.after(self.policy.lease);
+        for key in sessions {
+            if let Some(session) = self.snapshot.sessions.get_mut(key).filter(|session| session.connected) {
+                session.lease_expires_at = session.lease_expires_at.max(until);
+                write_session(&mut self.plan.sessions, session);
+            }
+        }
+        Outcome::Done
+    }
+
+    fn disconnect(&mut self, key: SessionKey) -> Outcome {
+        let until = self.now.after(self.policy.reattach_grace);
+        if let Some(session) = self.snapshot.sessions.get_mut(&key) {
+            session.connected = false;
+            session.lease_expires_at = session.lease_expires_at.min(until);
+            write_session(&mut self.plan.sessions, session);
+        }
+        Outcome::Done
+    }
+
+    fn sweep(&mut self) -> Outcome {
+        let keys: Vec<_> = self.snapshot.jobs.keys().copied().collect();
+        let demanded: Vec<_> = keys
+            .into_iter()
+            .filter_map(|key| Some((key, self.demand(key)?)))
+            .collect();
+        let facts = demanded
+            .into_iter()
+            .filter_map(|(key, event)| self.take(key, event, None).ok())
+            .collect();
+        self.plan.forget_sessions_before =
+            Some(Timestamp(self.now.0.saturating_sub(
+                i64::try_from(FORGET_SESSIONS_AFTER.as_millis()).unwrap_or(i64::MAX),
+            )));
+        Outcome::Swept(facts)
+    }
+
+    /// What time demands of a job, leases first.
+    fn demand(&self, key: JobKey) -> Option<Event> {
+        let Job {
+            state,
+            fence,
+            session,
+            run_at,
+            assigned_at,
+            deadline,
+            ..
+        } = &self.snapshot.jobs.get(&key)?.job;
+        let past = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= self.now);
+        if *state == State::Delayed {
+            return past(*run_at).then_some(Event::Promote);
+        }
+        let session = (*session)?;
+        let lease = self
+            .snapshot
+            .sessions
+            .get(&session)
+            .map(|session| session.lease_expires_at);
+        if lease.is_none_or(|until| until <= self.now) {
+            Some(Event::Expire(session))
+        } else if past(*deadline) {
+            Some(Event::Deadline)
+        } else if *state == State::Assigned && past(assigned_at.map(|at| at.after(self.policy.accept_timeout))) {
+            Some(Event::Release(Lease { session, fence: *fence }))
+        } else {
+            None
+        }
+    }
+
+    /// Needs::of counted generously, so running out is a defect of a store; a key below every real one then makes the
+    /// insert fail on its constraint instead of overwriting something.
+    pub(super) fn fresh_key(&mut self) -> i64 {
+        debug_assert!(!self.keys.is_empty(), "the snapshot has fewer keys than Needs::keys");
+        self.keys.pop().unwrap_or(-1)
+    }
+
+    fn finish(mut self) -> Plan {
+        for (key, touched) in self.touched {
+            let Some(loaded) = self.snapshot.jobs.get(&key) else {
+                continue;
+            };
+            let job = &loaded.job;
+            if !touched.arrows.is_empty() {
+                self.plan.events.push(NewEvent {
+                    job: key,
+                    arrows: touched.arrows,
+                    state: job.state,
+                    fence: job.fence,
+                    attempt: job.attempt,
+                    session: touched.session,
+                });
+            }
+            self.plan.changed.push(ChangedJob {
+                before: touched.before,
+                job: job.clone(),
+                children: loaded.children,
+                tree_jobs: loaded.tree_jobs,
+                result: touched.result,
+                error: touched.error,
+            });
+        }
+        self.plan
+    }
+}
+
+pub(super) fn runs_under(job: &Job, lease: Lease) -> bool {
+    job.state == State::Running && job.session == Some(lease.session) && job.fence == lease.fence
+}
+
+pub(super) fn touch(touched: &mut BTreeMap<JobKey, Touched>, key: JobKey, before: (State, Fence)) -> &mut Touched {
+    touched.entry(key).or_insert_with(|| Touched {
+        before,
+        arrows: Vec::new(),
+        session: None,
+        result: None,
+        error: None,
+    })
+}
+
+fn write_session(sessions: &mut Vec<Session>, session: &Session) {
+    match sessions.iter_mut().find(|written| written.key == session.key) {
+        Some(written) => written.clone_from(session),
+        None => sessions.push(session.clone()),
+    }
+}
+
+fn fact(loaded: &LoadedJob, arrow: Arrow, from: Option<State>, session: Option<SessionKey>, at: Timestamp) -> Fact {
+    Fact {
+        job: loaded.job.key,
+        public_id: loaded.public_id.clone(),
+        arrow,
+        from,
+        state: loaded.job.state,
+        fence: loaded.job.fence,
+        attempt: loaded.job.attempt,
+        session,
+        at,
+    }
+}

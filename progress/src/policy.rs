@@ -1,0 +1,51 @@
+//! The numbers that decide, from the configuration.
+
+use std::time::Duration;
+
+/// Every limit and time span that arrows and batches depend on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// How long a session keeps its jobs without a sign of life; equals the heartbeat timeout.
+    pub lease: Duration,
+    /// What is left of a lease when its connection is lost.
+    pub reattach_grace: Duration,
+    /// How long an assignment may wait for its start.
+    pub accept_timeout: Duration,
+    /// How long one attempt may run.
+    pub job_timeout: Duration,
+    /// Failures that are tried again.
+    pub retry_attempts: u32,
+    /// Before the first retry; doubles each time.
+    pub retry_delay: Duration,
+    /// Retries never wait longer.
+    pub retry_delay_max: Duration,
+    /// Misses in a row after which a job is quarantined.
+    pub misses_max: i32,
+    /// Jobs that may wait before submissions are refused. Never holds back what a crawl discovers.
+    pub queued_jobs_max: u64,
+    /// Levels of children below a submitted job.
+    pub tree_depth_max: u32,
+    /// Children of one job.
+    pub children_max: u64,
+    /// Jobs below one submitted job.
+    pub tree_jobs_max: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(90),
+            reattach_grace: Duration::from_secs(5),
+            accept_timeout: Duration::from_secs(30),
+            job_timeout: Duration::from_secs(3600),
+            retry_attempts: 3,
+            retry_delay: Duration::from_secs(5),
+            retry_delay_max: Duration::from_secs(3600),
+            misses_max: 20,
+            queued_jobs_max: 100_000,
+            tree_depth_max: 20,
+            children_max: 100_000,
+            tree_jobs_max: 1_000_000,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What queries answer: plain records for people and programs outside. Times are milliseconds since 1970, UTC.
+
+use std::collections::BTreeMap;
+
+use crawlwire_protocol::message::{JobType, ProgressData};
+
+use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+use crate::job::{PauseReason, State};
+
+/// What a job is about. Never changes after submission.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSpec {
+    /// What to do.
+    pub job_type: JobType,
+    /// Where, in the one form of [`normalise_host`](crawlwire_protocol::normalise_host).
+    pub host: String,
+    /// The entity's id on the host.
+    pub entity_id: Option<String>,
+    /// The entity's path on the host.
+    pub namespace_path: Option<String>,
+    /// The entity's name for people.
+    pub entity_name: Option<String>,
+    /// Higher runs first.
+    pub priority: f64,
+    /// `gitlab-onprem`, `gitlab-cloud`.
+    pub provider: Option<String>,
+    /// On whose behalf.
+    pub user_id: Option<String>,
+    /// Who submitted it.
+    pub created_by_user_id: Option<String>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Anything the web app wants back, as JSON text of an object.
+    pub metadata: Option<String>,
+}
+
+/// Where a job stands in its tree, and what children inherit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    /// Its parent; none for a submitted job.
+    pub parent: Option<JobKey>,
+    /// The submitted job at the top; itself for a submitted job.
+    pub root: JobKey,
+    /// Levels below the submitted job, which has 0.
+    pub depth: i32,
+    /// The crawl that identities are unique in: the root's public id.
+    pub generation: String,
+    /// Whose job.
+    pub account: AccountKey,
+    /// The token to work with.
+    pub credential: Option<CredentialKey>,
+}
+
+/// A job as the API shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its row.
+    pub key: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// The web app's own name for it; the public id when it gave none.
+    pub web_app_job_id: String,
+    /// The account's name.
+    pub account_id: String,
+    /// The parent's public id.
+    pub parent_id: Option<String>,
+    /// The root's public id.
+    pub root_id: String,
+    /// Levels below the submitted job.
+    pub depth: i32,
+    /// What it is about.
+    pub spec: JobSpec,
+    /// The token to work with. For the server's own use, not for the API.
+    pub credential: Option<CredentialKey>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it is paused.
+    pub pause_reason: Option<PauseReason>,
+    /// The current or last lease.
+    pub fence: Fence,
+    /// Name of the session that holds it.
+    pub session: Option<String>,
+    /// How often it was started.
+    pub attempt: i32,
+    /// How often an attempt went wrong.
+    pub failures: i32,
+    /// Children it has.
+    pub children: i64,
+    /// Whether it goes on where an earlier attempt stopped.
+    pub resume: bool,
+    /// When it may run.
+    pub run_at: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When a session first began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When any of this last changed.
+    pub updated_at: Timestamp,
+    /// What the crawler said at the end, as JSON text.
+    pub result: Option<String>,
+    /// The last error, as JSON text.
+    pub error: Option<String>,
+}
+
+/// A queued job as the dispatcher needs it, best first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadyJob {
+    /// Its row.
+    pub key: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// What it is about.
+    pub spec: JobSpec,
+    /// The token to work with.
+    pub credential: Option<CredentialKey>,
+    /// Whether it goes on where an earlier attempt stopped.
+    pub resume: bool,
+}
+
+/// One line of a job's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventView {
+    /// Its row.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Arrows taken in one transaction, in order, by name.
+    pub arrows: Vec<String>,
+    /// The state after them.
+    pub state: State,
+    /// The fence after them.
+    pub fence: Fence,
+    /// The attempt after them.
+    pub attempt: i32,
+    /// Name of the session that took them, or lost the job.
+    pub session: Option<String>,
+}
+
+/// How far a job is, as its crawler said.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ProgressView {
+    /// The attempt that said so.
+    pub attempt: i32,
+    /// Rises with every report of an attempt; newer wins.
+    pub n: i64,
+    /// The crawler's own estimate, 0 to 1.
+    pub overall_completion: f64,
+    /// Milliseconds since the attempt began, as the crawler counts.
+    pub time_elapsed: f64,
+    /// The crawler's own estimate in milliseconds.
+    pub estimated_time_remaining: Option<f64>,
+    /// Counts per kind of entity.
+    pub entities: Vec<ProgressData>,
+    /// When we heard it.
+    pub updated_at: Timestamp,
+}
+
+/// A session as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its row.
+    pub key: SessionKey,
+    /// `legacy-<connection>` for a base crawler.
+    pub name: String,
+    /// Who the peer is, where that is known.
+    pub identity: Option<String>,
+    /// The server that holds or held the connection.
+    pub server: String,
+    /// Whether the connection stands.
+    pub connected: bool,
+    /// When it opened.
+    pub opened_at: Timestamp,
+    /// Until when it keeps its jobs.
+    pub lease_expires_at: Timestamp,
+}
+
+/// An error as it was logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorRow {
+    /// When.
+    pub at: Timestamp,
+    /// See [`Category`](crawlwire_protocol::Category).
+    pub category: &'static str,
+    /// See [`Severity`](crawlwire_protocol::Severity).
+    pub severity: &'static str,
+    /// A stable name.
+    pub code: String,
+    /// The job it concerns.
+    pub job: Option<String>,
+    /// The connection it came from.
+    pub connection: Option<String>,
+    /// Place and rule, never the offending value.
+    pub message: String,
+}
+
+/// An error as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorView {
+    /// Its row.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Which part of the system.
+    pub category: String,
+    /// How bad.
+    pub severity: String,
+    /// A stable name.
+    pub code: String,
+    /// The job it concerns.
+    pub job: Option<String>,
+    /// The connection it came from.
+    pub connection: Option<String>,
+    /// Place and rule.
+    pub message: String,
+}
+
+/// A page of a list, newest or best first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; none on the last page.
+    pub next: Option<i64>,
+}
+
+/// Jobs per state.
+pub type StateCounts = BTreeMap<State, i64>;

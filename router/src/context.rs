@@ -1,0 +1,318 @@
+//! What handlers, dispatcher and timers share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::live::{AggregateProgress, Live};
+use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
+use crawlwire_progress::view::{ErrorRow, JobView, ProgressView};
+use crawlwire_progress::{Fact, JobKey, Op, Store, Timestamp};
+use crawlwire_protocol::{Category, Severity};
+use tokio::sync::{Notify, broadcast};
+
+use crate::event::Event;
+use crate::session::{Held, Peer, Session, Sessions};
+
+/// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
+const EVENTS_KEPT: usize = 4096;
+
+/// Errors that wait for the log. What comes on top, under a flood, is only counted.
+const ERRORS_WAITING_MAX: usize = 1024;
+
+/// First and longest wait between tries while the database is away.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a crawler's new connection waits for its old one to be seen closed.
+const ADOPT_TRIES: u32 = 10;
+const ADOPT_WAIT: Duration = Duration::from_millis(50);
+
+/// The router's numbers.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// The name of this server; the same after a restart.
+    pub server: String,
+    /// Jobs a base crawler is given at a time.
+    pub slots_per_crawler: usize,
+    /// Queued jobs looked at in one round of the dispatcher.
+    pub job_queue_size: usize,
+    /// A session silent for longer gets no work; equals the lease.
+    pub heartbeat_timeout: Duration,
+    /// Between two sweeps.
+    pub sweep_interval: Duration,
+    /// Between two writes of progress; at most a second.
+    pub flush_interval: Duration,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        Self {
+            server: "crawlwire".to_owned(),
+            slots_per_crawler: 5,
+            job_queue_size: 100,
+            heartbeat_timeout: Duration::from_secs(90),
+            sweep_interval: Duration::from_secs(1),
+            flush_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a router counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages that had their effect.
+    pub processed: u64,
+    /// Messages that had none: late, refused, or of a type nobody handles.
+    pub failed: u64,
+    /// Lines that were no messages.
+    pub invalid: u64,
+    /// Jobs handed to crawlers.
+    pub assigned: u64,
+    /// Errors that did not fit into the log.
+    pub errors_dropped: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) processed: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) invalid: AtomicU64,
+    pub(crate) assigned: AtomicU64,
+    pub(crate) errors_dropped: AtomicU64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) config: RouterConfig,
+    pub(crate) sessions: Sessions,
+    /// Short sections only, never across an await.
+    live: Mutex<Live>,
+    errors: Mutex<VecDeque<ErrorRow>>,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// Tells the dispatcher that there may be something to give out.
+    pub(crate) wake: Notify,
+    /// Cleared when the server drains: nothing is given out any more.
+    pub(crate) dispatching: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
+        Self {
+            store,
+            config,
+            sessions: Sessions::default(),
+            live: Mutex::default(),
+            errors: Mutex::default(),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            wake: Notify::new(),
+            dispatching: AtomicBool::new(true),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everybody who listens. That nobody does is fine.
+    pub(crate) fn publish(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Publishes a fact and does what follows from it on this server.
+    pub(crate) fn publish_fact(&self, fact: Fact) {
+        if !fact.state.is_leased() {
+            self.live().forget(fact.job);
+            if let Some(session) = fact.session.and_then(|key| self.sessions.get(key)) {
+                session.let_go(&fact.public_id, fact.fence);
+            }
+            // A slot is free, or there is a job to give out.
+            self.wake.notify_one();
+        }
+        self.publish(Event::Job(fact));
+    }
+
+    pub(crate) fn log_error(&self, row: ErrorRow) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() < ERRORS_WAITING_MAX {
+            errors.push_back(row);
+        } else {
+            self.counters.errors_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn take_errors(&self) -> Vec<ErrorRow> {
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .collect()
+    }
+
+    /// Gives an operation to the store and stays with it until the database is back, if it is away: a base crawler
+    /// cannot be asked to say it again.
+    pub(crate) async fn persist(&self, op: Op) -> Result<Outcome, StoreError> {
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.store.commit(op.clone()).await {
+                Ok(committed) => return Ok(committed.into_inner()),
+                Err(StoreError::Unavailable(reason)) => {
+                    tracing::warn!(reason, "database away, trying again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The present moment of the machine's clock.
+pub(crate) fn wall_clock() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What a handler works with: the peer that speaks, and the server behind.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) shared: Arc<Shared>,
+    /// Who speaks.
+    pub peer: Arc<Peer>,
+    /// Its session, if it is one by now.
+    pub session: Option<Arc<Session>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// The store, for handlers of your own.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// A job that this session holds. When it holds it not, an earlier connection of the same process may have: then
+    /// the job is taken over.
+    ///
+    /// # Errors
+    /// When the job is not this crawler's, or no more.
+    pub async fn held(&self, public_id: &str) -> Result<(Arc<Session>, Held), String> {
+        let session = self.session.clone().ok_or("the peer is no session")?;
+        if let Some(held) = session.held(public_id) {
+            return Ok((session, held));
+        }
+        match self.adopt(public_id, &session).await? {
+            Outcome::Moved(fact) => {
+                let held = self.adopted(&fact).await;
+                tracing::info!(session = %session.name, job = public_id, fence = fact.fence.0, "job taken over");
+                session.hold(public_id.to_owned(), held.clone());
+                self.shared.publish_fact(fact);
+                Ok((session, held))
+            }
+            Outcome::Refused(Rejection::Job(refusal)) => Err(refusal.to_string()),
+            _ => Err("no such job".to_owned()),
+        }
+    }
+
+    /// Asks for a takeover. A crawler that reconnects may be heard before its old connection is seen to be gone, so as
+    /// long as a session of the same process stands, the answer is waited for a little.
+    async fn adopt(&self, public_id: &str, session: &Session) -> Result<Outcome, String> {
+        let op = Op::Adopt {
+            public_id: public_id.to_owned(),
+            session: session.key,
+        };
+        for _ in 0..ADOPT_TRIES {
+            let outcome = self
+                .shared
+                .persist(op.clone())
+                .await
+                .map_err(|error| error.to_string())?;
+            let elsewhere = outcome == Outcome::Refused(Refusal::HeldByAnother.into());
+            if !elsewhere || !self.has_twin(session) {
+                return Ok(outcome);
+            }
+            tokio::time::sleep(ADOPT_WAIT).await;
+        }
+        Ok(Outcome::Refused(Refusal::HeldByAnother.into()))
+    }
+
+    /// Whether another connection of the same process stands.
+    fn has_twin(&self, session: &Session) -> bool {
+        let identity = &session.peer.identity;
+        let twin = |other: &Arc<Session>| other.key != session.key && other.peer.identity == *identity;
+        identity.is_some() && self.shared.sessions.all().iter().any(twin)
+    }
+
+    async fn adopted(&self, fact: &Fact) -> Held {
+        let view: Option<JobView> = self.shared.store.job(&fact.public_id).await.ok().flatten();
+        Held {
+            key: fact.job,
+            fence: fact.fence,
+            attempt: fact.attempt,
+            started: fact.state == crawlwire_progress::State::Running,
+            // Version 0: the crawler may have any, so a refresh gives it the newest.
+            credential: view.and_then(|view| view.credential).map(|key| (key, 0)),
+        }
+    }
+
+    /// Who speaks for a held job.
+    pub fn holder(&self, session: &Session, held: &Held) -> Holder {
+        Holder {
+            session: session.key,
+            name: session.name.clone(),
+            fence: held.fence,
+        }
+    }
+
+    /// Puts an error into the log. The message must not quote what a peer sent.
+    pub fn log_error(&self, category: Category, severity: Severity, code: &str, job: Option<&str>, message: String) {
+        self.shared.log_error(ErrorRow {
+            at: wall_clock(),
+            category: category.as_str(),
+            severity: severity.as_str(),
+            code: code.to_owned(),
+            job: job.map(str::to_owned),
+            connection: Some(self.peer.name()),
+            message,
+        });
+    }
+}
+
+/// Reads of what is in memory.
+impl Shared {
+    pub(crate) fn progress(&self, job: JobKey) -> Option<ProgressView> {
+        self.live().get(job).cloned()
+    }
+
+    pub(crate) fn aggregate(&self) -> Option<AggregateProgress> {
+        self.live().aggregate()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let Counters {
+            processed,
+            failed,
+            invalid,
+            assigned,
+            errors_dropped,
+        } = &self.counters;
+        Stats {
+            processed: processed.load(Ordering::Relaxed),
+            failed: failed.load(Ordering::Relaxed),
+            invalid: invalid.load(Ordering::Relaxed),
+            assigned: assigned.load(Ordering::Relaxed),
+            errors_dropped: errors_dropped.load(Ordering::Relaxed),
+        }
+    }
+}

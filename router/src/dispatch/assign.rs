@@ -1,0 +1,124 @@
+//! One job to one session: claim, send, or take back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crawlwire_progress::store::{Holder, Outcome, Ticket};
+use crawlwire_progress::view::ReadyJob;
+use crawlwire_progress::{Fact, Op};
+use crawlwire_protocol::message::JobAssignment;
+use crawlwire_protocol::{AccessToken, Envelope, JobId, WebAppMessage};
+
+use crate::context::Shared;
+use crate::middleware::Middleware;
+use crate::router::send;
+use crate::session::{Held, Session};
+
+/// A claim that was given to the store.
+pub(super) struct Claim {
+    job: ReadyJob,
+    session: Arc<Session>,
+    ticket: Ticket,
+}
+
+pub(super) async fn claim(shared: &Shared, job: ReadyJob, session: Arc<Session>) -> Claim {
+    let op = Op::Claim {
+        job: job.key,
+        session: session.key,
+        name: session.name.clone(),
+    };
+    Claim {
+        ticket: shared.store.enqueue(op).await,
+        job,
+        session,
+    }
+}
+
+impl Claim {
+    /// Waits for the commit and sends the assignment. Says whether the session has the job now.
+    pub(super) async fn hand_over(self, shared: &Shared, chain: &[Arc<dyn Middleware>]) -> bool {
+        let Self { job, session, ticket } = self;
+        let fact = match ticket.await {
+            Ok(committed) => match committed.into_inner() {
+                Outcome::Moved(fact) => fact,
+                Outcome::Refused(rejection) => {
+                    tracing::debug!(job = job.public_id, %rejection, "not claimed");
+                    return false;
+                }
+                _ => return false,
+            },
+            Err(error) => {
+                tracing::warn!(job = job.public_id, %error, "not claimed");
+                return false;
+            }
+        };
+        let (token, version) = match job.credential {
+            None => (AccessToken::new(""), 0),
+            Some(key) => match shared.store.token(key).await {
+                Ok(found) => found.unwrap_or_else(|| (AccessToken::new(""), 0)),
+                Err(error) => {
+                    tracing::error!(job = job.public_id, %error, "token not read, job taken back");
+                    take_back(shared, &session, fact).await;
+                    return false;
+                }
+            },
+        };
+        // Remembered before it is sent: the crawler may answer at once.
+        session.hold(job.public_id.clone(), held(&fact, &job, version));
+        shared.publish_fact(fact.clone());
+        match send(chain, &session.peer, assignment(&job, token)).await {
+            Ok(()) => {
+                tracing::info!(session = %session.name, job = job.public_id, fence = fact.fence.0, "job assigned");
+                shared.counters.assigned.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(session = %session.name, job = job.public_id, %error, "not sent, job taken back");
+                take_back(shared, &session, fact).await;
+                false
+            }
+        }
+    }
+}
+
+fn held(fact: &Fact, job: &ReadyJob, version: i64) -> Held {
+    Held {
+        key: fact.job,
+        fence: fact.fence,
+        attempt: fact.attempt,
+        started: false,
+        credential: job.credential.map(|key| (key, version)),
+    }
+}
+
+fn assignment(job: &ReadyJob, access_token: AccessToken) -> Envelope<WebAppMessage> {
+    let assignment = JobAssignment {
+        job_id: job.public_id.clone(),
+        job_type: job.spec.job_type,
+        entity_id: job.spec.entity_id.clone(),
+        namespace_path: job.spec.namespace_path.clone(),
+        gitlab_host: job.spec.host.clone(),
+        access_token,
+        priority: job.spec.priority,
+        resume: job.resume,
+    };
+    let job_id = JobId::new(job.public_id.clone());
+    Envelope {
+        job_id,
+        ..Envelope::now(WebAppMessage::JobAssignment(assignment))
+    }
+}
+
+async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
+    let holder = Holder {
+        session: session.key,
+        name: session.name.clone(),
+        fence: fact.fence,
+    };
+    session.let_go(&fact.public_id, fact.fence);
+    match shared.persist(Op::Release { job: fact.job, holder }).await {
+        Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),
+        Ok(outcome) => tracing::debug!(job = fact.public_id, ?outcome, "nothing to take back"),
+        Err(error) => tracing::warn!(job = fact.public_id, %error, "not taken back; the lease will run out"),
+    }
+}

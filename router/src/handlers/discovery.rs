@@ -1,0 +1,36 @@
+use crawlwire_progress::Op;
+use crawlwire_protocol::message::JobsDiscovered;
+use uuid::Uuid;
+
+use super::{ensure_started, give, handler, speaking};
+use crate::context::Context;
+use crate::handler::{Handled, Inbound};
+
+handler!(OnDiscovered, JobsDiscovered, on_discovered);
+
+/// Turns found items into children; each has a name from here on, in case it becomes a job.
+async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDiscovered) -> Handled {
+    let speaking = match speaking(context, message).await {
+        Ok(speaking) => speaking,
+        Err(refused) => return refused,
+    };
+    let started = ensure_started(context, &speaking).await;
+    let items = discovered
+        .discovered_jobs
+        .iter()
+        .map(|item| (Uuid::now_v7().to_string(), item.clone()))
+        .collect();
+    let op = Op::Discover {
+        parent: speaking.held.key,
+        holder: context.holder(&speaking.session, &speaking.held),
+        items,
+    };
+    let found = give(context, op, &speaking).await;
+    match (started, found) {
+        (Some(Handled::Pending(started)), Handled::Pending(found)) => Handled::Pending(Box::pin(async move {
+            started.await;
+            found.await
+        })),
+        (_, found) => found,
+    }
+}

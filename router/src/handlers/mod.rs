@@ -1,0 +1,160 @@
+//! The built-in handlers, one file per conversation. Each translates wire words to an operation, gives it to the store
+//! and answers; what may happen is decided elsewhere.
+
+mod discovery;
+mod heartbeat;
+mod job;
+mod progress;
+mod token;
+
+use std::sync::Arc;
+
+use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::store::{Outcome, Rejection};
+use crawlwire_progress::{Fact, Op};
+use crawlwire_protocol::{CrawlerKind, Decoded, JobId};
+
+use crate::context::{Context, Shared};
+use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
+use crate::session::{Held, Session};
+
+/// Every built-in handler with the type it is for.
+pub(crate) fn built_in() -> Vec<(CrawlerKind, Arc<dyn Handler>)> {
+    vec![
+        (CrawlerKind::Heartbeat, Arc::new(heartbeat::OnHeartbeat)),
+        (CrawlerKind::JobStarted, Arc::new(job::OnStarted)),
+        (CrawlerKind::JobProgress, Arc::new(progress::OnProgress)),
+        (CrawlerKind::JobCompleted, Arc::new(job::OnCompleted)),
+        (CrawlerKind::JobFailed, Arc::new(job::OnFailed)),
+        (CrawlerKind::JobsDiscovered, Arc::new(discovery::OnDiscovered)),
+        (CrawlerKind::TokenRefreshRequest, Arc::new(token::OnRefreshRequest)),
+    ]
+}
+
+/// A built-in handler: a function over one body. The macro writes the matching around it.
+macro_rules! handler {
+    ($name:ident, $variant:ident, $function:path) => {
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl crate::handler::Handler for $name {
+            fn handle<'a>(
+                &'a self,
+                context: &'a crate::context::Context,
+                message: &'a crate::handler::Inbound,
+            ) -> crawlwire_progress::store::BoxFuture<'a, crate::handler::Handled> {
+                Box::pin(async move {
+                    match super::known(message) {
+                        Some(crawlwire_protocol::CrawlerMessage::$variant(body)) => {
+                            $function(context, message, body).await
+                        }
+                        _ => crate::handler::Handled::Done(crate::handler::Processed::failed("another type")),
+                    }
+                })
+            }
+        }
+    };
+}
+pub(crate) use handler;
+
+fn known(message: &Inbound) -> Option<&crawlwire_protocol::CrawlerMessage> {
+    match message {
+        Decoded::Known(envelope) => Some(&envelope.message),
+        Decoded::Custom(_) => None,
+    }
+}
+
+/// A job that the speaking session holds.
+struct Speaking {
+    job: JobId,
+    session: Arc<Session>,
+    held: Held,
+}
+
+/// The job a message names, if the session holds it. If not, the line is late: it is counted and has no effect.
+async fn speaking(context: &Context, message: &Inbound) -> Result<Speaking, Handled> {
+    let Some(job) = job_id(message).cloned() else {
+        return Err(refused("the message names no job"));
+    };
+    match context.held(job.as_str()).await {
+        Ok((session, held)) => Ok(Speaking { job, session, held }),
+        Err(reason) => {
+            tracing::debug!(peer = context.peer.name(), job = job.as_str(), reason, "late line");
+            Err(refused(reason))
+        }
+    }
+}
+
+fn refused(reason: impl Into<String>) -> Handled {
+    Handled::Done(Processed::failed(reason))
+}
+
+/// Says that the job started, if nobody has said so. Gives the operation to the store; does not wait for the commit.
+async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handled> {
+    let Speaking { job, session, held } = speaking;
+    if held.started {
+        return None;
+    }
+    session.update(job.as_str(), held.fence, |held| held.started = true);
+    let op = Op::Start {
+        job: held.key,
+        holder: context.holder(session, held),
+    };
+    Some(give(context, op, speaking).await)
+}
+
+/// Gives an operation on a held job to the store, and publishes what comes of it.
+async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
+    let ticket = context.shared.store.enqueue(op.clone()).await;
+    let shared = context.shared.clone();
+    let (session, job, fence) = (speaking.session.clone(), speaking.job.clone(), speaking.held.fence);
+    Handled::Pending(Box::pin(async move {
+        let outcome = match ticket.await {
+            Ok(committed) => Ok(committed.into_inner()),
+            Err(error) if crawlwire_protocol::Classify::retry_after(&error).is_some() => shared.persist(op).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(outcome) => settle(&shared, &session, &job, fence, outcome),
+            Err(error) => {
+                tracing::error!(%error, job = job.as_str(), "operation failed");
+                Processed::failed(error.to_string())
+            }
+        }
+    }))
+}
+
+fn settle(
+    shared: &Shared,
+    session: &Session,
+    job: &JobId,
+    fence: crawlwire_progress::Fence,
+    outcome: Outcome,
+) -> Processed {
+    match outcome {
+        Outcome::Moved(fact) => {
+            session.update(job.as_str(), fence, |held| held.attempt = fact.attempt);
+            shared.publish_fact(fact);
+            Processed::done()
+        }
+        Outcome::Discovered(verdicts) => {
+            let count = verdicts.len();
+            let facts: Vec<Fact> = verdicts.into_iter().filter_map(|(_, fact)| fact).collect();
+            let data = serde_json::json!({ "received": count, "accepted": facts.len() });
+            facts.into_iter().for_each(|fact| shared.publish_fact(fact));
+            Processed {
+                data: Some(data),
+                ..Processed::done()
+            }
+        }
+        Outcome::Refused(Rejection::Job(Refusal::AlreadyStarted)) => Processed::done(),
+        Outcome::Refused(rejection) => {
+            // The row says that the session lost the job: remember it no longer.
+            if session.let_go(job.as_str(), fence) {
+                shared.wake.notify_one();
+            }
+            Processed::failed(rejection.to_string())
+        }
+        _ => Processed::done(),
+    }
+}

@@ -1,0 +1,31 @@
+use std::sync::Arc;
+
+use crawlwire_protocol::message::JobProgress;
+
+use super::{ensure_started, handler, speaking};
+use crate::context::{Context, wall_clock};
+use crate::event::Event;
+use crate::handler::{Handled, Inbound, Processed};
+
+handler!(OnProgress, JobProgress, on_progress);
+
+/// Takes a report into memory, where it is visible at once; the flush writes it. A first report implies the start.
+async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress) -> Handled {
+    let speaking = match speaking(context, message).await {
+        Ok(speaking) => speaking,
+        Err(refused) => return refused,
+    };
+    let started = ensure_started(context, &speaking).await;
+    let held = &speaking.held;
+    let lease = speaking.session.lease(held);
+    let view = context
+        .shared
+        .live()
+        .report(held.key, lease, held.attempt, report, wall_clock());
+    context.shared.publish(Event::Progress {
+        job: held.key,
+        public_id: speaking.job.to_string(),
+        progress: Arc::new(view),
+    });
+    started.unwrap_or_else(|| Handled::Done(Processed::done()))
+}

@@ -1,0 +1,431 @@
+//! The handler table, the middleware chain, and the panic guard around both.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use crawlwire_progress::live::AggregateProgress;
+use crawlwire_progress::store::{BoxFuture, NewJob, NewSession, Outcome, StoreError};
+use crawlwire_progress::view::{ErrorRow, ProgressView};
+use crawlwire_progress::{Fact, JobKey, Op, Store};
+use crawlwire_protocol::{Category, Decoded, Envelope, JobId, Message, Severity, WebAppMessage, encode};
+use futures_util::FutureExt;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{Context, RouterConfig, Shared, Stats, wall_clock};
+use crate::event::Event;
+use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
+use crate::middleware::{Middleware, Verdict};
+use crate::session::{Peer, SendError, Session, SessionInfo};
+use crate::{dispatch, handlers, timers};
+
+/// What is left of a message after [`Router::call`]: resolves when its effect is durable. Must be polled to the end,
+/// since middleware hears of the result there; the peer's answer, if any, is sent by then.
+pub type Pending = BoxFuture<'static, Processed>;
+
+/// Names a handler that was registered, to take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Registration(u64);
+
+type Entry = (Registration, i32, Arc<dyn Handler>);
+type Chain = Arc<[Arc<dyn Middleware>]>;
+
+/// Messages to handlers, jobs to crawlers. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+    /// Handlers by type, highest priority first. Read for every message, written rarely.
+    handlers: Arc<RwLock<HashMap<String, Vec<Entry>>>>,
+    middleware: Arc<RwLock<Chain>>,
+    registrations: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("Router")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Router {
+    /// A router with the built-in handlers and no middleware.
+    pub fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
+        let router = Self {
+            shared: Arc::new(Shared::new(store, config)),
+            handlers: Arc::default(),
+            middleware: Arc::new(RwLock::new(Arc::from([]))),
+            registrations: Arc::default(),
+        };
+        for (kind, handler) in handlers::built_in() {
+            router.register_handler(kind.as_str(), handler);
+        }
+        router
+    }
+
+    /// Adds a handler for a type, of the protocol or of your own. Among equals, who came first is asked first.
+    pub fn register_handler(&self, type_name: &str, handler: Arc<dyn Handler>) -> Registration {
+        let registration = Registration(self.registrations.fetch_add(1, Ordering::Relaxed));
+        let mut table = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        let entries = table.entry(type_name.to_owned()).or_default();
+        entries.push((registration, handler.priority(), handler));
+        entries.sort_by_key(|(_, priority, _)| std::cmp::Reverse(*priority));
+        registration
+    }
+
+    /// Takes a handler back. Says whether it was there.
+    pub fn unregister_handler(&self, registration: Registration) -> bool {
+        let mut table = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut found = false;
+        table.retain(|_, entries| {
+            let before = entries.len();
+            entries.retain(|(known, ..)| *known != registration);
+            found |= entries.len() < before;
+            !entries.is_empty()
+        });
+        found
+    }
+
+    /// Adds middleware to the chain.
+    pub fn add_middleware(&self, middleware: Arc<dyn Middleware>) {
+        let mut chain = self.middleware.write().unwrap_or_else(PoisonError::into_inner);
+        let mut longer: Vec<_> = chain.iter().cloned().chain([middleware]).collect();
+        longer.sort_by_key(|middleware| std::cmp::Reverse(middleware.priority()));
+        *chain = longer.into();
+    }
+
+    /// Takes one message of a peer. When this returns, its place in the order of the peer's messages is taken; the rest
+    /// follows in [`Pending`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: dropped half-way, the message may or may not have its effect.
+    pub async fn call(&self, peer: &Arc<Peer>, message: Inbound) -> Pending {
+        let type_name = message.type_name().to_owned();
+        let job = job_id(&message).map(JobId::to_string);
+        let handled = match AssertUnwindSafe(self.process(peer, message)).catch_unwind().await {
+            Ok(handled) => handled,
+            Err(_) => {
+                tracing::error!(peer = peer.name(), type_name, "a handler panicked");
+                self.log_error(
+                    peer,
+                    Category::Internal,
+                    "handler_panicked",
+                    job,
+                    format!("handling {type_name}"),
+                );
+                Handled::Done(Processed::failed("internal error"))
+            }
+        };
+        let router = self.clone();
+        let peer = peer.clone();
+        Box::pin(async move {
+            let processed = match handled {
+                Handled::Done(processed) => processed,
+                Handled::Pending(pending) => AssertUnwindSafe(pending)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|_| Processed::failed("internal error")),
+            };
+            router.conclude(&peer, &type_name, processed).await
+        })
+    }
+
+    async fn process(&self, peer: &Arc<Peer>, message: Inbound) -> Handled {
+        let type_name = message.type_name().to_owned();
+        let message = match self.before_process(peer, message).await {
+            Verdict::Pass(message) => message,
+            Verdict::Drop => return Handled::Done(Processed::done()),
+            Verdict::Refuse(reason) => {
+                self.log_error(
+                    peer,
+                    Category::Authentication,
+                    "refused_by_middleware",
+                    None,
+                    reason.clone(),
+                );
+                return Handled::Done(Processed::failed(reason));
+            }
+        };
+        // Only a message of the protocol makes a peer a crawler that may be given work.
+        if let (Decoded::Known(_), Err(error)) = (&message, self.session(peer).await) {
+            return Handled::Done(Processed::failed(error.to_string()));
+        }
+        let context = Context {
+            shared: self.shared.clone(),
+            peer: peer.clone(),
+            session: peer.session().cloned(),
+        };
+        if let Some(session) = &context.session {
+            session.heard();
+        }
+        self.first_success(&context, &message, &type_name).await
+    }
+
+    async fn before_process(&self, peer: &Peer, mut message: Inbound) -> Verdict<Inbound> {
+        for middleware in self.chain().iter() {
+            match middleware.before_process(peer, message).await {
+                Verdict::Pass(passed) => message = passed,
+                other => return other,
+            }
+        }
+        Verdict::Pass(message)
+    }
+
+    async fn first_success(&self, context: &Context, message: &Inbound, type_name: &str) -> Handled {
+        let entries = self
+            .handlers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(message.type_name())
+            .cloned();
+        let mut last = None;
+        for (_, _, handler) in entries.unwrap_or_default() {
+            if !handler.can_handle(message) {
+                continue;
+            }
+            match handler.handle(context, message).await {
+                Handled::Done(processed) if !processed.success => last = Some(processed),
+                handled => return handled,
+            }
+        }
+        Handled::Done(last.unwrap_or_else(|| {
+            tracing::info!(peer = context.peer.name(), type_name, "nobody handles this type");
+            context.log_error(
+                Category::MessageValidation,
+                Severity::Low,
+                "unknown_type",
+                None,
+                "a type that nobody handles".to_owned(),
+            );
+            Processed::failed("nobody handles this type")
+        }))
+    }
+
+    async fn conclude(&self, peer: &Arc<Peer>, type_name: &str, mut processed: Processed) -> Processed {
+        let counters = &self.shared.counters;
+        let counter = if processed.success {
+            &counters.processed
+        } else {
+            &counters.failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(reply) = processed.reply.take()
+            && let Err(error) = self.send(peer, reply).await
+        {
+            tracing::debug!(peer = peer.name(), %error, "answer not sent");
+        }
+        for middleware in self.chain().iter().rev() {
+            let hook = AssertUnwindSafe(middleware.after_process(peer, type_name, &processed)).catch_unwind();
+            if hook.await.is_err() {
+                tracing::error!(middleware = middleware.name(), type_name, "middleware panicked");
+            }
+        }
+        processed
+    }
+
+    /// Sends one message to a peer, through the middleware.
+    ///
+    /// # Errors
+    /// When the connection's queue is full or the connection is gone, or middleware refused the message.
+    pub async fn send(&self, peer: &Arc<Peer>, message: Envelope<WebAppMessage>) -> Result<(), SendError> {
+        send(&self.chain(), peer, message).await
+    }
+
+    fn chain(&self) -> Chain {
+        self.middleware.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The peer's session; opened when there is none.
+    async fn session(&self, peer: &Arc<Peer>) -> Result<Arc<Session>, StoreError> {
+        let opened = peer
+            .session_cell()
+            .get_or_try_init(|| async {
+                let name: Arc<str> = format!("legacy-{}", peer.connection).into();
+                let new = NewSession {
+                    name: name.clone(),
+                    identity: peer.identity.clone(),
+                    server: self.shared.config.server.clone(),
+                };
+                let Outcome::SessionOpened(key) = self.shared.persist(Op::OpenSession(new)).await? else {
+                    return Err(StoreError::Broken("no session was opened".to_owned()));
+                };
+                let session = Session::new(key, name.clone(), peer.clone());
+                self.shared.sessions.add(session.clone());
+                tracing::info!(session = %name, identity = peer.identity, "session opened");
+                self.shared.publish(Event::SessionOpened { name });
+                self.shared.wake.notify_one();
+                Ok(session)
+            })
+            .await?;
+        Ok(opened.clone())
+    }
+
+    /// A peer's connection is gone: its lease shortens to the reattach grace.
+    pub async fn disconnected(&self, peer: &Arc<Peer>) {
+        let Some(session) = peer.session() else { return };
+        self.shared.sessions.remove(session.key);
+        for held in session.let_go_of_all() {
+            self.shared.live().forget(held.key);
+        }
+        tracing::info!(session = %session.name, "session's connection is gone");
+        self.shared.publish(Event::SessionClosed {
+            name: session.name.clone(),
+        });
+        if let Err(error) = self.shared.persist(Op::Disconnect(session.key)).await {
+            tracing::warn!(%error, session = %session.name, "disconnect not written; the lease will run out by itself");
+        }
+    }
+
+    /// A line that was no message: counted and put into the error log by place and rule.
+    pub fn note_invalid_line(&self, peer: &Peer, category: Category, code: &str, message: String) {
+        self.shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
+        self.log_error(peer, category, code, None, message);
+    }
+
+    fn log_error(&self, peer: &Peer, category: Category, code: &str, job: Option<String>, message: String) {
+        self.shared.log_error(ErrorRow {
+            at: wall_clock(),
+            category: category.as_str(),
+            severity: Severity::Low.as_str(),
+            code: code.to_owned(),
+            job,
+            connection: Some(peer.name()),
+            message,
+        });
+    }
+
+    /// Creates a job and tells the dispatcher.
+    ///
+    /// # Errors
+    /// When the database is away. That the job was refused is an [`Outcome`].
+    pub async fn submit(&self, job: NewJob) -> Result<Outcome, StoreError> {
+        let outcome = self.shared.store.commit(Op::Submit(Box::new(job))).await?.into_inner();
+        if let Outcome::Submitted(view) = &outcome {
+            self.shared.publish_fact(Fact {
+                job: view.key,
+                public_id: view.public_id.clone(),
+                arrow: crawlwire_progress::Arrow::Submit,
+                from: None,
+                state: view.state,
+                fence: view.fence,
+                attempt: view.attempt,
+                session: None,
+                at: view.created_at,
+            });
+        }
+        Ok(outcome)
+    }
+
+    /// Runs dispatcher and timers until told to stop; then writes what is still in memory.
+    ///
+    /// # Errors
+    /// When leases cannot be given back their time at the start, because the database refuses.
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), StoreError> {
+        let server = self.shared.config.server.clone();
+        self.shared
+            .persist(Op::Recover {
+                server,
+                connected: false,
+            })
+            .await?;
+        let router = self.clone();
+        let sending = move || router.chain();
+        tokio::join!(
+            dispatch::run(&self.shared, &sending, stop.clone()),
+            timers::sweep(&self.shared, stop.clone()),
+            timers::flush(&self.shared, stop),
+        );
+        Ok(())
+    }
+
+    /// Gives out no more jobs from here on.
+    pub fn stop_dispatching(&self) {
+        self.shared.dispatching.store(false, Ordering::Relaxed);
+    }
+
+    /// Everything that is published from here on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// The sessions of this server, oldest first.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared
+            .sessions
+            .all()
+            .iter()
+            .map(|session| session.info())
+            .collect()
+    }
+
+    /// The peer behind a session's name.
+    pub fn peer(&self, session: &str) -> Option<Arc<Peer>> {
+        self.shared
+            .sessions
+            .all()
+            .into_iter()
+            .find(|known| &*known.name == session)
+            .map(|known| known.peer.clone())
+    }
+
+    /// Every peer that is a session.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.shared
+            .sessions
+            .all()
+            .into_iter()
+            .map(|session| session.peer.clone())
+            .collect()
+    }
+
+    /// The newest report about a job that this server heard, if a crawler of it holds the job.
+    pub fn progress(&self, job: JobKey) -> Option<ProgressView> {
+        self.shared.progress(job)
+    }
+
+    /// All active jobs of this server together; none when there are none.
+    pub fn aggregate_progress(&self) -> Option<AggregateProgress> {
+        self.shared.aggregate()
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+}
+
+/// Sends one message through a chain of middleware.
+pub(crate) async fn send(
+    chain: &[Arc<dyn Middleware>],
+    peer: &Arc<Peer>,
+    mut message: Envelope<WebAppMessage>,
+) -> Result<(), SendError> {
+    let type_name = message.message.kind().as_str();
+    for middleware in chain {
+        match AssertUnwindSafe(middleware.before_send(peer, message))
+            .catch_unwind()
+            .await
+        {
+            Ok(Verdict::Pass(passed)) => message = passed,
+            Ok(Verdict::Drop) => return Ok(()),
+            Ok(Verdict::Refuse(_)) | Err(_) => return Err(SendError::Closed),
+        }
+    }
+    let sent = match encode(&message) {
+        Ok(line) => peer.outbound().try_send(Bytes::from(line)),
+        Err(error) => {
+            tracing::error!(%error, type_name, "message cannot be written");
+            Err(SendError::Closed)
+        }
+    };
+    for middleware in chain.iter().rev() {
+        let _ = AssertUnwindSafe(middleware.after_send(peer, type_name, sent.is_ok()))
+            .catch_unwind()
+            .await;
+    }
+    sent
+}

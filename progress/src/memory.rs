@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crawlwire_protocol::AccessToken;
 
 use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
-use crate::job::State;
+use crate::job::{Job, State};
 use crate::plan::{Credential, LoadedJob, Needs, NewEvent, NewJobRow, Plan, Session, Snapshot, plan};
 use crate::policy::Policy;
 use crate::store::{BoxFuture, Committed, JobFilter, Op, Outcome, Paging, SWEEP_MAX, Store, StoreError, Ticket};
@@ -89,6 +89,11 @@ impl MemoryStore {
         let plan = plan(snapshot, ops, &self.policy, now, &mut || chance(&mut seed));
         tables.chance = seed;
         tables.write(plan, now).unwrap_or(Outcome::Done)
+    }
+
+    /// Every job as it is kept, for checks that a view does not allow.
+    pub fn rows(&self) -> Vec<Job> {
+        self.tables().jobs.values().map(|row| row.loaded.job.clone()).collect()
     }
 }
 

@@ -91,26 +91,43 @@ impl Classify for DecodeError {
 /// When the line is not UTF-8, not JSON, nested too deeply, or breaks a rule of the protocol. A type that is not part
 /// of `M` is no error here: see [`Decoded::Custom`].
 pub fn decode<M: Message>(line: &[u8]) -> Result<Decoded<M>, DecodeError> {
-    let text = std::str::from_utf8(line)
-        .map_err(|error| DecodeError { kind: DecodeErrorKind::NotUtf8, column: error.valid_up_to() + 1 })?;
+    let text = std::str::from_utf8(line).map_err(|error| DecodeError {
+        kind: DecodeErrorKind::NotUtf8,
+        column: error.valid_up_to() + 1,
+    })?;
     if nests_too_deeply(line) {
-        return Err(DecodeError { kind: DecodeErrorKind::TooDeep, column: 0 });
+        return Err(DecodeError {
+            kind: DecodeErrorKind::TooDeep,
+            column: 0,
+        });
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let walked = deserializer.deserialize_map(EnvelopeVisitor(PhantomData));
     let walked = walked.and_then(|walked| deserializer.end().map(|()| walked));
-    walked.map_err(|error| position(text, &error)).and_then(|walked| walked.finish(text)).map_err(|column| {
-        // A value of the wrong kind may stop the reading before a syntax error does.
-        let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
-        DecodeError { kind: if is_json { DecodeErrorKind::Invalid } else { DecodeErrorKind::NotJson }, column }
-    })
+    walked
+        .map_err(|error| position(text, &error))
+        .and_then(|walked| walked.finish(text))
+        .map_err(|column| {
+            // A value of the wrong kind may stop the reading before a syntax error does.
+            let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+            DecodeError {
+                kind: if is_json {
+                    DecodeErrorKind::Invalid
+                } else {
+                    DecodeErrorKind::NotJson
+                },
+                column,
+            }
+        })
 }
 
 /// Where reading `text` stopped, in bytes counted from 1; 0 when the error does not say.
 fn position(text: &str, error: &serde_json::Error) -> usize {
     let line_start = match error.line() {
         0 | 1 => 0,
-        line => memchr::memchr_iter(b'\n', text.as_bytes()).nth(line - 2).map_or(0, |newline| newline + 1),
+        line => memchr::memchr_iter(b'\n', text.as_bytes())
+            .nth(line - 2)
+            .map_or(0, |newline| newline + 1),
     };
     line_start + error.column()
 }
@@ -244,16 +261,34 @@ struct Walked<'de, M: Message> {
 impl<M: Message> Walked<'_, M> {
     /// Reads what was skipped over, a slice of `text`. The error is where reading stopped.
     fn finish(self, text: &str) -> Result<Decoded<M>, usize> {
-        let Self { type_name, timestamp, job_id, data } = self;
+        let Self {
+            type_name,
+            timestamp,
+            job_id,
+            data,
+        } = self;
         match (type_name, data) {
-            (TypeName::Known(_), Data::Typed(message)) => Ok(Decoded::Known(Envelope { timestamp, job_id, message })),
+            (TypeName::Known(_), Data::Typed(message)) => Ok(Decoded::Known(Envelope {
+                timestamp,
+                job_id,
+                message,
+            })),
             (TypeName::Known(kind), Data::Raw(raw)) => {
                 let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
                 let message = M::read_body(kind, raw).map_err(|error| start + position(raw.get(), &error))?;
-                Ok(Decoded::Known(Envelope { timestamp, job_id, message }))
+                Ok(Decoded::Known(Envelope {
+                    timestamp,
+                    job_id,
+                    message,
+                }))
             }
             (TypeName::Unknown(type_name), Data::Raw(raw)) if raw.get().starts_with('{') => {
-                Ok(Decoded::Custom(Custom { type_name, timestamp, job_id, data: raw.to_owned() }))
+                Ok(Decoded::Custom(Custom {
+                    type_name,
+                    timestamp,
+                    job_id,
+                    data: raw.to_owned(),
+                }))
             }
             _ => Err(0),
         }
@@ -300,7 +335,12 @@ impl<'de, M: Message> Visitor<'de> for EnvelopeVisitor<M> {
             return Err(de::Error::missing_field("job_id"));
         }
         let data = data.ok_or_else(|| de::Error::missing_field("data"))?;
-        Ok(Walked { type_name, timestamp, job_id, data })
+        Ok(Walked {
+            type_name,
+            timestamp,
+            job_id,
+            data,
+        })
     }
 }
 
@@ -317,7 +357,11 @@ impl<M: Message> Serialize for Body<'_, M> {
 
 impl<M: Message> Serialize for OnTheWire<'_, M> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Envelope { timestamp, job_id, message } = self.0;
+        let Envelope {
+            timestamp,
+            job_id,
+            message,
+        } = self.0;
         let kind = message.kind();
         if job_id.is_none() && M::job_id_required(kind) {
             return Err(S::Error::custom("this message needs a job id"));
@@ -373,15 +417,22 @@ mod tests {
         assert!(!format!("{envelope:?}").contains("glpat"));
         let line = encode(&envelope).unwrap();
         assert!(line.ends_with(b"\n"));
-        let Decoded::Known(back) = decode::<WebAppMessage>(&line).unwrap() else { panic!("known type") };
+        let Decoded::Known(back) = decode::<WebAppMessage>(&line).unwrap() else {
+            panic!("known type")
+        };
         assert_eq!(back, envelope);
     }
 
     #[test]
     fn an_unknown_type_is_kept_with_its_data() {
         let line = br#"{"data":{"a":1},"type":"custom_job_event","timestamp":"now","job_id":"j"}"#;
-        let Decoded::Custom(custom) = decode::<CrawlerMessage>(line).unwrap() else { panic!("custom type") };
-        assert_eq!((custom.type_name.as_str(), custom.data.get()), ("custom_job_event", r#"{"a":1}"#));
+        let Decoded::Custom(custom) = decode::<CrawlerMessage>(line).unwrap() else {
+            panic!("custom type")
+        };
+        assert_eq!(
+            (custom.type_name.as_str(), custom.data.get()),
+            ("custom_job_event", r#"{"a":1}"#)
+        );
     }
 
     #[test]

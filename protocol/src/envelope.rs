@@ -20,17 +20,27 @@ pub struct Envelope<M> {
 impl<M> Envelope<M> {
     /// A message of now, about no job in particular.
     pub fn now(message: M) -> Self {
-        Self { timestamp: WireTime::now(), job_id: None, message }
+        Self {
+            timestamp: WireTime::now(),
+            job_id: None,
+            message,
+        }
     }
 
     /// A message of now about one job.
     pub fn for_job(job_id: JobId, message: M) -> Self {
-        Self { timestamp: WireTime::now(), job_id: Some(job_id), message }
+        Self {
+            timestamp: WireTime::now(),
+            job_id: Some(job_id),
+            message,
+        }
     }
 }
 
 /// A well-formed message of a type that is not part of the protocol: an extension of somebody's own.
-#[derive(Debug, Clone)]
+///
+/// It may hold a token, as a message sent the wrong way does, so its `Debug` leaves the data out.
+#[derive(Clone)]
 pub struct Custom {
     /// The type as received, cut to [`TYPE_NAME_CHARS_MAX`](crate::limits::TYPE_NAME_CHARS_MAX) characters.
     pub type_name: String,
@@ -40,6 +50,17 @@ pub struct Custom {
     pub job_id: Option<JobId>,
     /// The `data` object, unread.
     pub data: Box<RawValue>,
+}
+
+impl fmt::Debug for Custom {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter
+            .debug_struct("Custom")
+            .field("type_name", &self.type_name)
+            .field("timestamp", &self.timestamp)
+            .field("job_id", &self.job_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The name of a job on the wire: a string that is not empty.
@@ -68,7 +89,8 @@ impl fmt::Display for JobId {
 
 impl<'de> Deserialize<'de> for JobId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(String::deserialize(deserializer)?).ok_or_else(|| de::Error::custom("expected a string that is not empty"))
+        Self::new(String::deserialize(deserializer)?)
+            .ok_or_else(|| de::Error::custom("expected a string that is not empty"))
     }
 }
 

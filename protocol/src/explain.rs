@@ -1,6 +1,6 @@
 //! Why a line was refused: every violation, with its JSON pointer.
 //!
-//! This is the slow path, taken only for lines that [`decode`](crate::decode) refused. The rules are the committed JSON
+//! This is the slow path, taken only for lines that [`decode`] refused. The rules are the committed JSON
 //! Schemas; the few that a schema cannot say (UTF-8, depth, a key twice) are checked here. A violation names place and
 //! rule, never the offending value.
 
@@ -32,7 +32,10 @@ pub struct Violation {
 impl Violation {
     /// A broken rule at a place.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
     }
 }
 
@@ -76,7 +79,7 @@ static ENVELOPE: LazyLock<Rules> = LazyLock::new(|| {
 /// Judges a line as a message of `M` and lists what is wrong: at most [`VIOLATIONS_MAX`](crate::limits::VIOLATIONS_MAX) violations, sorted by path;
 /// none exactly when the line is a message of a type of `M`.
 ///
-/// Other than [`decode`](crate::decode) it takes an unknown type, or one of the other direction, for a violation at
+/// Other than [`decode`] it takes an unknown type, or one of the other direction, for a violation at
 /// `/type`. Time and memory grow with the length of the line, whatever it holds.
 pub fn explain<M: Explain>(line: &[u8]) -> Vec<Violation> {
     match decode::<M>(line) {
@@ -88,7 +91,12 @@ pub fn explain<M: Explain>(line: &[u8]) -> Vec<Violation> {
 fn violations<M: Explain>(line: &[u8]) -> Vec<Violation> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text,
-        Err(error) => return vec![Violation::new("", format!("not UTF-8 at byte {}", error.valid_up_to() + 1))],
+        Err(error) => {
+            return vec![Violation::new(
+                "",
+                format!("not UTF-8 at byte {}", error.valid_up_to() + 1),
+            )];
+        }
     };
     if nests_too_deeply(line) {
         return vec![Violation::new("", format!("nested deeper than {NESTING_MAX} levels"))];
@@ -131,11 +139,15 @@ fn describe(error: &ValidationError) -> Violation {
             push_token(&mut path, property.as_str().unwrap_or_default());
             "is required".to_owned()
         }
-        ValidationErrorKind::Type { kind: TypeKind::Single(expected) } => format!("expected {}", with_article(*expected)),
+        ValidationErrorKind::Type {
+            kind: TypeKind::Single(expected),
+        } => format!("expected {}", with_article(*expected)),
         ValidationErrorKind::Minimum { limit } => format!("expected {limit} or more"),
         ValidationErrorKind::Maximum { limit } => format!("expected {limit} or less"),
         ValidationErrorKind::MinLength { .. } => "expected a string that is not empty".to_owned(),
-        ValidationErrorKind::OneOfNotValid { context } => format!("expected one of {}", spell(context.iter().flatten())),
+        ValidationErrorKind::OneOfNotValid { context } => {
+            format!("expected one of {}", spell(context.iter().flatten()))
+        }
         other => format!("breaks the rule {}", other.keyword()),
     };
     Violation { path, message }
@@ -143,7 +155,11 @@ fn describe(error: &ValidationError) -> Violation {
 
 fn with_article(expected: JsonType) -> String {
     let name = expected.to_string();
-    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let article = if name.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     format!("{article} {name}")
 }
 

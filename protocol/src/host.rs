@@ -39,15 +39,32 @@ mod tests {
 
     #[test]
     fn one_host_has_one_name() {
-        for text in ["gitlab.example.com", "https://GitLab.example.com/", "HTTPS://gitlab.example.com:443"] {
+        for text in [
+            "gitlab.example.com",
+            "https://GitLab.example.com/",
+            "HTTPS://gitlab.example.com:443",
+        ] {
             assert_eq!(normalise_host(text).unwrap(), "https://gitlab.example.com");
         }
-        assert_eq!(normalise_host("http://h:8080/sub/path/").unwrap(), "http://h:8080/sub/path");
+        assert_eq!(
+            normalise_host("http://h:8080/sub/path/").unwrap(),
+            "http://h:8080/sub/path"
+        );
     }
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", "  ", "https://", "ftp://h", "file:///tmp", "https://user@h", "a b", "h?x=1", ":80"] {
+        for text in [
+            "",
+            "  ",
+            "https://",
+            "ftp://h",
+            "file:///tmp",
+            "https://user@h",
+            "a b",
+            "h?x=1",
+            ":80",
+        ] {
             assert_eq!(normalise_host(text), Err(HostError), "{text:?}");
         }
     }

@@ -49,7 +49,11 @@ impl TryFrom<u64> for Count {
     type Error = OutOfRange;
 
     fn try_from(value: u64) -> Result<Self, OutOfRange> {
-        if value <= COUNT_MAX { Ok(Self(value)) } else { Err(OutOfRange { expected: COUNT }) }
+        if value <= COUNT_MAX {
+            Ok(Self(value))
+        } else {
+            Err(OutOfRange { expected: COUNT })
+        }
     }
 }
 
@@ -88,7 +92,9 @@ impl<'de> Deserialize<'de> for Count {
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count, E> {
-                u64::try_from(value).map(Count).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+                u64::try_from(value)
+                    .map(Count)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Count, E> {
@@ -232,12 +238,27 @@ mod tests {
 
     #[test]
     fn counts_take_integral_floats_up_to_the_signed_limit() {
-        let accepted = ["0", "-0", "-0.0", "3.0", "1e2", "9223372036854775807", "9223372036854774784.0"];
+        let accepted = [
+            "0",
+            "-0",
+            "-0.0",
+            "3.0",
+            "1e2",
+            "9223372036854775807",
+            "9223372036854774784.0",
+        ];
         for text in accepted {
             assert!(serde_json::from_str::<Count>(text).is_ok(), "{text}");
         }
-        let refused =
-            ["-1", "1.5", "9223372036854775808", "9.223372036854775807e18", "18446744073709551616", "1e999", "\"1\""];
+        let refused = [
+            "-1",
+            "1.5",
+            "9223372036854775808",
+            "9.223372036854775807e18",
+            "18446744073709551616",
+            "1e999",
+            "\"1\"",
+        ];
         for text in refused {
             assert!(serde_json::from_str::<Count>(text).is_err(), "{text}");
         }

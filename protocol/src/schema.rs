@@ -13,13 +13,18 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Every schema file: its name and content, sorted by name within a direction.
 pub fn files() -> Vec<(String, Value)> {
     let mut files = direction::<CrawlerMessage>("crawler", "Everything a crawler may say to the server");
-    files.extend(direction::<WebAppMessage>("web-app", "Everything the server may say to a crawler"));
+    files.extend(direction::<WebAppMessage>(
+        "web-app",
+        "Everything the server may say to a crawler",
+    ));
     files
 }
 
 fn direction<M: Message>(name: &str, title: &str) -> Vec<(String, Value)> {
-    let mut files: Vec<_> =
-        M::KINDS.iter().map(|kind| (format!("{}.json", M::name_of(*kind)), message::<M>(*kind))).collect();
+    let mut files: Vec<_> = M::KINDS
+        .iter()
+        .map(|kind| (format!("{}.json", M::name_of(*kind)), message::<M>(*kind)))
+        .collect();
     let mut definitions = Map::new();
     let mut choices = Vec::new();
     let mut generator = generator();
@@ -42,7 +47,9 @@ fn direction<M: Message>(name: &str, title: &str) -> Vec<(String, Value)> {
 
 fn message<M: Message>(kind: M::Kind) -> Value {
     let mut generator = generator();
-    let Value::Object(mut envelope) = envelope::<M>(kind, &mut generator) else { unreachable!("built as an object") };
+    let Value::Object(mut envelope) = envelope::<M>(kind, &mut generator) else {
+        unreachable!("built as an object")
+    };
     let name = M::name_of(kind);
     let mut schema = Map::new();
     schema.insert("$schema".into(), DRAFT.into());

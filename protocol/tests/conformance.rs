@@ -31,7 +31,10 @@ fn verdicts<M: Explain>(schemas: &Schemas, line: &str) -> [(&'static str, bool);
 
 #[test]
 fn all_four_judges_give_the_verdict_of_the_corpus() {
-    let (crawler, web_app) = (Schemas::of::<CrawlerMessage>("crawler"), Schemas::of::<WebAppMessage>("web-app"));
+    let (crawler, web_app) = (
+        Schemas::of::<CrawlerMessage>("crawler"),
+        Schemas::of::<WebAppMessage>("web-app"),
+    );
     let (mut accepted, mut refused, mut wrong) = (0, 0, Vec::new());
     for text in CORPUS.lines() {
         let row: Row = serde_json::from_str(text).expect("a row of the corpus");
@@ -42,12 +45,23 @@ fn all_four_judges_give_the_verdict_of_the_corpus() {
         };
         for (judge, verdict) in verdicts {
             if verdict != row.accept {
-                wrong.push(format!("{judge} said {verdict}: {} ({})\n    {}", row.id, row.why, row.line));
+                wrong.push(format!(
+                    "{judge} said {verdict}: {} ({})\n    {}",
+                    row.id, row.why, row.line
+                ));
             }
         }
         if row.accept { accepted += 1 } else { refused += 1 }
     }
-    println!("{} lines: {accepted} to accept, {refused} to refuse", accepted + refused);
+    println!(
+        "{} lines: {accepted} to accept, {refused} to refuse",
+        accepted + refused
+    );
     assert!(accepted > 400 && refused > 500, "the corpus has lost lines");
-    assert!(wrong.is_empty(), "{} wrong verdicts:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong verdicts:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

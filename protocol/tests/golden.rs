@@ -13,14 +13,20 @@ use support::{Schemas, golden};
 fn round_trip<M: Message>() -> BTreeMap<&'static str, String> {
     let mut seen = BTreeMap::new();
     for line in golden() {
-        let Ok(Decoded::Known(envelope)) = decode::<M>(line.as_bytes()) else { continue };
+        let Ok(Decoded::Known(envelope)) = decode::<M>(line.as_bytes()) else {
+            continue;
+        };
         let back = encode(&envelope).expect("a decoded message can be encoded");
         assert_eq!(String::from_utf8(back).expect("UTF-8"), format!("{line}\n"));
         let name = M::name_of(envelope.message.kind());
         assert!(seen.insert(name, line).is_none(), "two golden lines for {name}");
     }
     for kind in M::KINDS {
-        assert!(seen.contains_key(M::name_of(*kind)), "no golden line for {}, or a broken one", M::name_of(*kind));
+        assert!(
+            seen.contains_key(M::name_of(*kind)),
+            "no golden line for {}, or a broken one",
+            M::name_of(*kind)
+        );
     }
     seen
 }
@@ -41,7 +47,11 @@ fn every_field_is_there<M: Message>(bundle: &str) {
     for (name, (schema, _)) in &Schemas::of::<M>(bundle).messages {
         let value: Value = serde_json::from_str(&lines[name]).expect("JSON");
         for field in fields(schema) {
-            assert!(has(&value, &field), "the golden line of {name} has no {}", field.place.join("/"));
+            assert!(
+                has(&value, &field),
+                "the golden line of {name} has no {}",
+                field.place.join("/")
+            );
         }
     }
 }
@@ -59,5 +69,8 @@ fn web_app_lines_come_back_byte_for_byte_with_every_field() {
 #[test]
 fn every_line_belongs_to_one_direction() {
     let lines = golden().count();
-    assert_eq!(lines, round_trip::<CrawlerMessage>().len() + round_trip::<WebAppMessage>().len());
+    assert_eq!(
+        lines,
+        round_trip::<CrawlerMessage>().len() + round_trip::<WebAppMessage>().len()
+    );
 }

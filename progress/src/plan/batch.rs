@@ -80,15 +80,7 @@ impl Batch<'_> {
             Op::OpenSession(session) => self.open_session(session),
             Op::Renew(sessions) => self.renew(&sessions),
             Op::Disconnect(session) => self.disconnect(session),
-            Op::Recover { server, connected } => {
-                let lease_until = self.now.after(self.policy.lease);
-                self.plan.recoveries.push(Recovery {
-                    server,
-                    connected,
-                    lease_until,
-                });
-                Outcome::Done
-            }
+            Op::Recover { server, connected } => self.recover(server, connected),
             Op::Sweep => self.sweep(),
             Op::RecordErrors(errors) => {
                 self.plan.errors.extend(errors);
@@ -128,13 +120,9 @@ impl Batch<'_> {
     }
 
     fn claim(&mut self, job: JobKey, session: SessionKey, name: Arc<str>) -> Outcome {
-        // A session whose connection just went away would never hear of the job.
-        if !self
-            .snapshot
-            .sessions
-            .get(&session)
-            .is_some_and(|session| session.connected)
-        {
+        // A session whose connection just went away would never hear of the job, and one without a lease would lose it.
+        let alive = |session: &Session| session.connected && self.now < session.lease_expires_at;
+        if !self.snapshot.sessions.get(&session).is_some_and(alive) {
             return Outcome::Refused(Refusal::Stale.into());
         }
         self.take(job, Event::Claim(session), Some(name))
@@ -242,6 +230,20 @@ impl Batch<'_> {
             session.lease_expires_at = session.lease_expires_at.min(until);
             write_session(&mut self.plan.sessions, session);
         }
+        Outcome::Done
+    }
+
+    /// The store gives every session its lease; those at hand get it here too, for the operations behind this one.
+    fn recover(&mut self, server: String, connected: bool) -> Outcome {
+        let lease_until = self.now.after(self.policy.lease);
+        for session in self.snapshot.sessions.values_mut().chain(&mut self.plan.sessions) {
+            session.lease_expires_at = session.lease_expires_at.max(lease_until);
+        }
+        self.plan.recoveries.push(Recovery {
+            server,
+            connected,
+            lease_until,
+        });
         Outcome::Done
     }
 

@@ -72,7 +72,7 @@ impl Batch<'_> {
         let mut parent = loaded.clone();
         let root = parent.lineage.root;
         let mut tree_jobs = self.snapshot.jobs.get(&root).map_or(0, |root| root.tree_jobs);
-        let verdicts = items
+        let verdicts: Vec<_> = items
             .into_iter()
             .map(|(public_id, item)| {
                 let identity = child_identity(&parent, item.job_type, &item.entity_id);
@@ -90,7 +90,9 @@ impl Batch<'_> {
                 (Verdict::Accepted, Some(fact))
             })
             .collect();
-        self.count_children(&parent, tree_jobs);
+        if verdicts.iter().any(|(_, fact)| fact.is_some()) {
+            self.count_children(&parent, tree_jobs);
+        }
         Outcome::Discovered(verdicts)
     }
 
@@ -185,7 +187,10 @@ impl Batch<'_> {
         let Some(token) = new.access_token.as_ref().filter(|token| !token.is_empty()) else {
             return known.map(|credential| credential.key);
         };
+        let written = |known: &Credential| self.plan.credentials.iter().any(|write| write.key == known.key);
         let credential = match known {
+            // Nobody saw the version that this batch is about to write.
+            Some(known) if written(&known) => known,
             Some(Credential { key, version }) => Credential {
                 key,
                 version: version + 1,

@@ -22,10 +22,12 @@ pub struct Rules {
 /// The places a schema speaks of. What stands elsewhere is not looked at, just as decoding does not look at it.
 #[derive(Debug)]
 struct Known {
-    /// By name.
+    /// Fields of an object.
     properties: BTreeMap<String, Known>,
-    /// Of an array or a map. These are judged one by one, so that a long one costs neither memory nor time.
-    elements: Option<Box<Rules>>,
+    /// Every entry of a map. Entries and items are judged one by one, so that many of them are never held at once.
+    entries: Option<Box<Rules>>,
+    /// Every item of an array.
+    items: Option<Box<Rules>>,
 }
 
 impl Rules {
@@ -44,20 +46,28 @@ impl Rules {
             alone.insert("$defs".into(), definitions.clone());
         }
         let validator = jsonschema::draft202012::new(&alone).expect("a committed schema compiles");
-        Self { validator, known: Known::new(root, schema) }
+        Self {
+            validator,
+            known: Known::new(root, schema),
+        }
     }
 }
 
 impl Known {
     /// Ends because our types hold no value of their own type.
     fn new(root: &Value, schema: &Value) -> Self {
-        let target = schema["$ref"].as_str().and_then(|target| root.pointer(target.trim_start_matches('#')));
+        let target = schema["$ref"]
+            .as_str()
+            .and_then(|target| root.pointer(target.trim_start_matches('#')));
         let schema = target.unwrap_or(schema);
         let properties = schema["properties"].as_object().into_iter().flatten();
-        let elements = schema.get("items").or(schema.get("additionalProperties"));
+        let each = |keyword: &str| schema.get(keyword).map(|schema| Box::new(Rules::new(root, schema)));
         Self {
-            properties: properties.map(|(name, schema)| (name.clone(), Self::new(root, schema))).collect(),
-            elements: elements.map(|schema| Box::new(Rules::new(root, schema))),
+            properties: properties
+                .map(|(name, schema)| (name.clone(), Self::new(root, schema)))
+                .collect(),
+            entries: each("additionalProperties"),
+            items: each("items"),
         }
     }
 }
@@ -159,7 +169,7 @@ impl<'de> Visitor<'de> for Members<'_> {
                     judge.read(known, raw)
                 });
                 object.insert(key, value);
-            } else if let (Some(rules), false) = (&known.elements, judge.is_full()) {
+            } else if let (Some(rules), false) = (&known.entries, judge.is_full()) {
                 let raw = map.next_value()?;
                 judge.below(&key, |judge| judge.judge(rules, raw));
             } else {
@@ -172,7 +182,7 @@ impl<'de> Visitor<'de> for Members<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let Self { judge, known } = self;
         let mut index = 0_usize;
-        while let (Some(rules), false) = (&known.elements, judge.is_full()) {
+        while let (Some(rules), false) = (&known.items, judge.is_full()) {
             let Some(raw) = items.next_element()? else { break };
             judge.below(&index.to_string(), |judge| judge.judge(rules, raw));
             index += 1;

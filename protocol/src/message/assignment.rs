@@ -22,7 +22,12 @@ pub enum JobType {
 
 impl JobType {
     /// All four.
-    pub const ALL: [Self; 4] = [Self::DiscoverNamespaces, Self::CrawlUser, Self::CrawlGroup, Self::CrawlProject];
+    pub const ALL: [Self; 4] = [
+        Self::DiscoverNamespaces,
+        Self::CrawlUser,
+        Self::CrawlGroup,
+        Self::CrawlProject,
+    ];
 
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {

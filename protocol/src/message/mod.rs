@@ -25,7 +25,15 @@ pub use token::{TokenRefreshRequest, TokenRefreshResponse};
 use crate::envelope::Message;
 use crate::strict::{Strict, strict};
 
-strict!(DiscoveredJob, DiscoverySummary, ErrorContext, JobType, ProgressData, RequestDetails, SystemStatus);
+strict!(
+    DiscoveredJob,
+    DiscoverySummary,
+    ErrorContext,
+    JobType,
+    ProgressData,
+    RequestDetails,
+    SystemStatus
+);
 
 /// The messages of one direction: the enum, its kinds, and the table that ties names, rules and bodies together.
 macro_rules! message_set {

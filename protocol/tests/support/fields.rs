@@ -30,15 +30,23 @@ pub(crate) fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
 
 fn walk(root: &Value, schema: &Value, place: &mut Vec<String>, found: &mut Vec<Field>) {
     let schema = resolve(root, schema);
-    for element in ["items", "additionalProperties"].iter().filter_map(|keyword| schema.get(keyword)) {
+    for element in ["items", "additionalProperties"]
+        .iter()
+        .filter_map(|keyword| schema.get(keyword))
+    {
         place.push("*".to_owned());
         walk(root, element, place, found);
         place.pop();
     }
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         place.push(name.clone());
-        let required = schema["required"].as_array().is_some_and(|names| names.iter().any(|other| other == name));
-        found.push(Field { place: place.clone(), required });
+        let required = schema["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|other| other == name));
+        found.push(Field {
+            place: place.clone(),
+            required,
+        });
         walk(root, inner, place, found);
         place.pop();
     }

@@ -14,32 +14,112 @@ pub(crate) const MARKER: &str = "marker-0b5c1f";
 
 /// Whole numbers a count takes.
 const COUNTS: &[&str] = &[
-    "0", "-0", "-0.0", "-0e5", "3.0", "1e2", "1E+2", "12.5e1", "1e-400", "-1e-400", "9007199254740993",
-    "9223372036854775807", "9223372036854774784.0", "9.2233720368547748e18",
+    "0",
+    "-0",
+    "-0.0",
+    "-0e5",
+    "3.0",
+    "1e2",
+    "1E+2",
+    "12.5e1",
+    "1e-400",
+    "-1e-400",
+    "9007199254740993",
+    "9223372036854775807",
+    "9223372036854774784.0",
+    "9.2233720368547748e18",
     "3.00000000000000000000000000000000000000001",
 ];
 /// Finite numbers from 0.
-const POSITIVES: &[&str] = &["0.1", "1.5", "1e300", "18446744073709551616", "1.7976931348623157e308", "0.30000000000000000004e1"];
+const POSITIVES: &[&str] = &[
+    "0.1",
+    "1.5",
+    "1e300",
+    "18446744073709551616",
+    "1.7976931348623157e308",
+    "0.30000000000000000004e1",
+];
 /// Numbers from 0 to 1.
-const SHARES: &[&str] =
-    &["0", "1", "-0", "0.5", "1.0", "1e0", "10e-1", "1e-400", "-1e-400", "1.00000000000000000001", "0.333333333333333333333333"];
+const SHARES: &[&str] = &[
+    "0",
+    "1",
+    "-0",
+    "0.5",
+    "1.0",
+    "1e0",
+    "10e-1",
+    "1e-400",
+    "-1e-400",
+    "1.00000000000000000001",
+    "0.333333333333333333333333",
+];
 /// Numbers below 0.
 const NEGATIVES: &[&str] = &["-1", "-0.5", "-1e300", "-9223372036854775808", "-9223372036854775809"];
 /// Values that are wrong in many places, or nearly right.
 const ODD: &[&str] = &[
-    "null", "true", "false", "[]", "{}", "\"\"", "\"x\"", "0", "-1", "-0", "1.5", "1e2", "3.0", "1.0000001", "2",
-    "4294967296", "9223372036854775807", "9223372036854775808", "9.223372036854775807e18", "9223372036854775807.0",
-    "18446744073709551615", "18446744073709551616", "1e400", "-1e400", "1e-400", "-1e-400", "1e99999999999",
-    "0.1e-99999999999", "123456789012345678901234567890.123456789012345678901234567890", "\"\\ud800\"",
-    "\"\\udc00\\ud800\"", "\"\\ud83d\\ude00\"", "\"\\u0000\"", "{\"\\ud800\":1}", "[\"\\udfff\"]", "{\"idle\":null}",
-    "{\"crawl_user\":null}", "\"idle\"", "\"crawl_user\"", "\"IDLE\"", "{\"a\":1,\"a\":2}", "{\"a\":\"x\",\"a\":1}",
-    "\"marker-0b5c1f\"", "[\"marker-0b5c1f\"]", "{\"x\":\"marker-0b5c1f\"}",
-    "{\"$serde_json::private::RawValue\":\"{}\"}", "{\"$serde_json::private::Number\":\"1\"}",
+    "null",
+    "true",
+    "false",
+    "[]",
+    "{}",
+    "\"\"",
+    "\"x\"",
+    "0",
+    "-1",
+    "-0",
+    "1.5",
+    "1e2",
+    "3.0",
+    "1.0000001",
+    "2",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "9.223372036854775807e18",
+    "9223372036854775807.0",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "-1e-400",
+    "1e99999999999",
+    "0.1e-99999999999",
+    "123456789012345678901234567890.123456789012345678901234567890",
+    "\"\\ud800\"",
+    "\"\\udc00\\ud800\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\\u0000\"",
+    "{\"\\ud800\":1}",
+    "[\"\\udfff\"]",
+    "{\"idle\":null}",
+    "{\"crawl_user\":null}",
+    "\"idle\"",
+    "\"crawl_user\"",
+    "\"IDLE\"",
+    "{\"a\":1,\"a\":2}",
+    "{\"a\":\"x\",\"a\":1}",
+    "\"marker-0b5c1f\"",
+    "[\"marker-0b5c1f\"]",
+    "{\"x\":\"marker-0b5c1f\"}",
+    "{\"$serde_json::private::RawValue\":\"{}\"}",
+    "{\"$serde_json::private::Number\":\"1\"}",
 ];
 /// Keys, as spelled, beside those that the schemas name.
 const KEYS: &[&str] = &[
-    "\"\"", "\"x\"", "\"Type\"", "\"type \"", "\"\\u0074ype\"", "\"\\u0064ata\"", "\"jobId\"", "\"job-id\"", "\"DATA\"",
-    "\"__proto__\"", "\"\\ud800\"", "\"\\u0000\"", "\"$serde_json::private::RawValue\"",
+    "\"\"",
+    "\"x\"",
+    "\"Type\"",
+    "\"type \"",
+    "\"\\u0074ype\"",
+    "\"\\u0064ata\"",
+    "\"jobId\"",
+    "\"job-id\"",
+    "\"DATA\"",
+    "\"__proto__\"",
+    "\"\\ud800\"",
+    "\"\\u0000\"",
+    "\"$serde_json::private::RawValue\"",
 ];
 
 /// A message that keeps every rule of its schema file, its keys in any order.
@@ -71,9 +151,13 @@ fn matching(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
             .boxed(),
         },
         "boolean" => any::<bool>().prop_map(number).boxed(),
-        "array" => vec(matching(root, &schema["items"]), 0..3).prop_map(Json::Array).boxed(),
+        "array" => vec(matching(root, &schema["items"]), 0..3)
+            .prop_map(Json::Array)
+            .boxed(),
         "object" => match schema.get("additionalProperties") {
-            Some(element) => vec((key(), matching(root, element)), 0..3).prop_map(Json::Object).boxed(),
+            Some(element) => vec((key(), matching(root, element)), 0..3)
+                .prop_map(Json::Object)
+                .boxed(),
             None => object(root, schema),
         },
         other => panic!("no schema of ours has the type {other}"),
@@ -81,7 +165,11 @@ fn matching(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
 }
 
 fn object(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
-    let required = |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|other| other == name));
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|other| other == name))
+    };
     let mut members = Vec::new();
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         let spelling = Json::text(name).print("");
@@ -102,7 +190,12 @@ fn number(value: impl Into<Value>) -> Json {
 /// A string as people write it, or with every character as an escape.
 fn spelled(text: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Json> {
     let spell = |(text, escaped): (String, bool)| match escaped {
-        true => Json::Leaf(format!("\"{}\"", text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>())),
+        true => Json::Leaf(format!(
+            "\"{}\"",
+            text.encode_utf16()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect::<String>()
+        )),
         false => Json::text(&text),
     };
     (text, prop::bool::weighted(0.2)).prop_map(spell).boxed()
@@ -137,6 +230,8 @@ enum Kind {
     Replace(Json),
     /// An object becomes the list of its values.
     List,
+    /// A string becomes an object with that one key, as some readers take the names of enums.
+    Key,
     Wrap,
 }
 
@@ -151,6 +246,7 @@ pub(crate) fn change(names: Vec<String>) -> impl Strategy<Value = Change> {
         5 => (any_key(), odd()).prop_map(|(key, value)| Kind::Add(key, value)),
         8 => odd().prop_map(Kind::Replace),
         1 => Just(Kind::List),
+        2 => Just(Kind::Key),
         1 => Just(Kind::Wrap),
     ];
     (any::<Index>(), any::<Index>(), kind).prop_map(|(place, member, kind)| Change { place, member, kind })
@@ -178,10 +274,15 @@ impl Change {
             (Kind::Add(key, value), Json::Object(members)) => {
                 members.insert(self.member.index(members.len() + 1), (key.clone(), value.clone()));
             }
-            (Kind::Add(_, value), Json::Array(items)) => items.insert(self.member.index(items.len() + 1), value.clone()),
+            (Kind::Add(_, value), Json::Array(items)) => {
+                items.insert(self.member.index(items.len() + 1), value.clone())
+            }
             (Kind::Replace(value), place) => *place = value.clone(),
             (Kind::List, Json::Object(members)) => {
                 *place = Json::Array(members.drain(..).map(|(_, value)| value).collect());
+            }
+            (Kind::Key, Json::Leaf(token)) if token.starts_with('"') => {
+                *place = Json::Object(vec![(token.clone(), Json::leaf("null"))]);
             }
             (Kind::Wrap, place) => *place = Json::Array(vec![place.clone()]),
             _ => {}
@@ -204,8 +305,31 @@ pub(crate) enum ByteChange {
 
 pub(crate) fn byte_change() -> impl Strategy<Value = ByteChange> {
     let inserts: &[&[u8]] = &[
-        b"\0", b"\r", b"\n", b" ", b"\"", b"\\", b"{", b"}", b"[", b"]", b",", b":", b"0", b"-", b"e", b"null", b"\x0c",
-        b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\xa0", b"\\ud800", b"//", b"marker-0b5c1f",
+        b"\0",
+        b"\r",
+        b"\n",
+        b" ",
+        b"\"",
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"0",
+        b"-",
+        b"e",
+        b"null",
+        b"\x0c",
+        b"\xff",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"\xc2\xa0",
+        b"\\ud800",
+        b"//",
+        b"marker-0b5c1f",
     ];
     prop_oneof![
         3 => (any::<Index>(), 1_u8..).prop_map(|(place, mask)| ByteChange::Flip(place, mask)),

@@ -55,7 +55,21 @@ impl Json {
             Self::Object(members) => {
                 let mut keys: Vec<_> = members.iter().map(|(key, _)| unescape(key)).collect();
                 keys.sort();
-                keys.windows(2).any(|pair| pair[0] == pair[1]) || members.iter().any(|(_, value)| value.has_a_key_twice())
+                keys.windows(2).any(|pair| pair[0] == pair[1])
+                    || members.iter().any(|(_, value)| value.has_a_key_twice())
+            }
+        }
+    }
+
+    pub(crate) fn has_key_with(&self, text: &str) -> bool {
+        match self {
+            Self::Leaf(_) => false,
+            Self::Array(items) => items.iter().any(|item| item.has_key_with(text)),
+            Self::Object(members) => {
+                let key = |key: &str| unescape(key).is_some_and(|key| key.contains(text));
+                members
+                    .iter()
+                    .any(|(name, value)| key(name) || value.has_key_with(text))
             }
         }
     }
@@ -67,6 +81,34 @@ impl Json {
             Self::Array(items) => items.iter().map(Self::count).sum(),
             Self::Object(members) => members.iter().map(|(_, value)| value.count()).sum(),
         }
+    }
+
+    /// A JSON pointer to every place, in reading order. Keys must be spelled plainly.
+    pub(crate) fn pointers(&self) -> Vec<String> {
+        let below = |token: &str, value: &Self| {
+            let deeper = value.pointers().into_iter();
+            deeper.map(|pointer| format!("/{token}{pointer}")).collect::<Vec<_>>()
+        };
+        let mut pointers = vec![String::new()];
+        match self {
+            Self::Leaf(_) => {}
+            Self::Array(items) => {
+                pointers.extend(
+                    items
+                        .iter()
+                        .enumerate()
+                        .flat_map(|(index, item)| below(&index.to_string(), item)),
+                );
+            }
+            Self::Object(members) => {
+                pointers.extend(
+                    members
+                        .iter()
+                        .flat_map(|(key, value)| below(key.trim_matches('"'), value)),
+                );
+            }
+        }
+        pointers
     }
 
     /// The place with this number, counted in reading order.
@@ -130,7 +172,9 @@ impl Json {
             Self::Array(items) => items.iter().map(Self::value).collect(),
             Self::Object(members) => {
                 let members = members.iter().map(|(key, value)| Some((unescape(key)?, value.value())));
-                members.collect::<Option<Map<_, _>>>().map_or(Value::Null, Value::Object)
+                members
+                    .collect::<Option<Map<_, _>>>()
+                    .map_or(Value::Null, Value::Object)
             }
         }
     }
@@ -143,7 +187,10 @@ fn leaf_value(token: &str) -> Value {
         "false" => Value::Bool(false),
         _ if token.starts_with('"') => unescape(token).map_or(Value::Null, Value::String),
         _ => {
-            let whole = token.parse::<u64>().map(Value::from).or_else(|_| token.parse::<i64>().map(Value::from));
+            let whole = token
+                .parse::<u64>()
+                .map(Value::from)
+                .or_else(|_| token.parse::<i64>().map(Value::from));
             // `Value::from` makes null of what is not finite.
             whole.unwrap_or_else(|_| token.parse::<f64>().map_or(Value::Null, Value::from))
         }
@@ -193,7 +240,10 @@ impl<'a> Parser<'a> {
     fn value(&mut self) -> Option<Json> {
         self.space();
         match self.rest.as_bytes().first()? {
-            b'{' => self.list('{', '}', |parser| Some((parser.string()?, parser.takes(':').then_some(())?, parser.value()?)))
+            b'{' => self
+                .list('{', '}', |parser| {
+                    Some((parser.string()?, parser.takes(':').then_some(())?, parser.value()?))
+                })
                 .map(|members| Json::Object(members.into_iter().map(|(key, (), value)| (key, value)).collect())),
             b'[' => self.list('[', ']', Self::value).map(Json::Array),
             b'"' => self.string().map(Json::Leaf),
@@ -243,7 +293,9 @@ impl<'a> Parser<'a> {
 
     /// A literal or a number.
     fn word(&mut self) -> Option<String> {
-        let end = self.rest.find(|character: char| !character.is_ascii_alphanumeric() && !"+-.".contains(character));
+        let end = self
+            .rest
+            .find(|character: char| !character.is_ascii_alphanumeric() && !"+-.".contains(character));
         let word = self.cut(end.unwrap_or(self.rest.len()));
         (["null", "true", "false"].contains(&word.as_str()) || is_number(&word)).then_some(word)
     }
@@ -259,8 +311,12 @@ impl<'a> Parser<'a> {
 fn is_number(word: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let word = word.strip_prefix('-').unwrap_or(word);
-    let (mantissa, exponent) = word.split_once(['e', 'E']).map_or((word, None), |(left, right)| (left, Some(right)));
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(left, right)| (left, Some(right)));
+    let (mantissa, exponent) = word
+        .split_once(['e', 'E'])
+        .map_or((word, None), |(left, right)| (left, Some(right)));
+    let (whole, fraction) = mantissa
+        .split_once('.')
+        .map_or((mantissa, None), |(left, right)| (left, Some(right)));
     digits(whole)
         && (whole == "0" || !whole.starts_with('0'))
         && fraction.is_none_or(digits)

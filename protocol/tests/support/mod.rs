@@ -29,7 +29,10 @@ impl Schemas {
             let validator = ready(&schema);
             (name, (schema, validator))
         };
-        Self { messages: M::KINDS.iter().map(message).collect(), bundle: ready(&committed(bundle)) }
+        Self {
+            messages: M::KINDS.iter().map(message).collect(),
+            bundle: ready(&committed(bundle)),
+        }
     }
 
     /// The verdict of the file of the type that the line names.
@@ -62,7 +65,9 @@ pub(crate) fn committed(name: &str) -> Value {
 
 /// The golden lines of both directions.
 pub(crate) fn golden() -> impl Iterator<Item = String> {
-    include_str!("../fixtures/base/golden.ndjson").lines().map(str::to_owned)
+    include_str!("../fixtures/base/golden.ndjson")
+        .lines()
+        .map(str::to_owned)
 }
 
 fn root() -> PathBuf {

@@ -1,0 +1,25 @@
+//! The newest report about each job.
+
+use sea_orm::entity::prelude::*;
+
+/// A row of `job_progress`.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "job_progress")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub job_id: i64,
+    pub attempt: i32,
+    pub n: i64,
+    pub overall_completion: f64,
+    pub time_elapsed: f64,
+    pub estimated_time_remaining: Option<f64>,
+    /// Counts per kind of entity, as JSON.
+    pub entities: String,
+    pub updated_at: i64,
+}
+
+/// Joins are written where they are needed.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,9 @@
+//! The rows. Times are milliseconds since 1970, UTC; keys are given by the writer, except where history grows.
+
+pub mod account;
+pub mod credential;
+pub mod error_report;
+pub mod job;
+pub mod job_event;
+pub mod job_progress;
+pub mod session;

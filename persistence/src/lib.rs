@@ -1,0 +1,36 @@
+//! Keeps lives in SQLite or PostgreSQL: the port [`Store`](crawlwire_progress::Store) over entities, migrations, one
+//! writer, and sealed tokens. Decides nothing: what to write is said by [`plan`](crawlwire_progress::plan).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | where the database is, limits of time |
+//! | `open` | connect, lock, migrate, start the writer: [`Database::open`] |
+//! | [`store`] | [`SqlStore`]: operations to the writer, queries to the pool |
+//! | `writer` | the one writer: batches, retries, reconnects |
+//! | `load`, `save` | rows a batch needs, rows a plan changes: a constant number of statements |
+//! | `sql`, `connection` | the text of those statements, and the connection they run on |
+//! | `read` | queries |
+//! | [`entity`], [`migration`] | the rows, and how the schema came to be |
+//! | [`seal`] | tokens at rest |
+//! | [`testing`] (feature `testing`) | a throw-away PostgreSQL, fresh databases |
+
+pub mod config;
+mod connection;
+pub mod entity;
+pub mod error;
+mod load;
+pub mod migration;
+mod open;
+mod read;
+mod save;
+pub mod seal;
+mod sql;
+pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod writer;
+
+pub use config::DatabaseConfig;
+pub use error::OpenError;
+pub use open::Database;
+pub use store::SqlStore;

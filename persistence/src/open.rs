@@ -1,0 +1,238 @@
+//! From a configuration to a running store: find, lock, create, migrate, check the key, start the writer.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crawlwire_progress::CredentialKey;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, TransactionTrait, sqlx};
+use sea_orm_migration::MigratorTrait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{DatabaseConfig, Location, redacted};
+use crate::connection::{limit_time, postgres_options, sqlite_options};
+use crate::entity::credential;
+use crate::error::{OpenError, Trouble};
+use crate::migration::Migrator;
+use crate::seal::Seal;
+use crate::store::SqlStore;
+use crate::writer::{Counters, QUEUE, Writer};
+
+/// How long a server waits for others that migrate.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Our number among advisory locks: the bytes of `crawlwir`.
+const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"crawlwir");
+
+/// The oldest PostgreSQL we test with, as `server_version_num` writes it (deployment guide, line 26).
+const POSTGRES_MIN: i32 = 140_000;
+
+/// Keeps a SQLite file for this process. Held as long as the writer lives.
+#[derive(Debug)]
+pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Opens stores.
+#[derive(Debug, Clone, Copy)]
+pub struct Database;
+
+impl Database {
+    /// Connects, locks the file (SQLite), brings the schema up to date, and starts the writer.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; none of them shows a password.
+    pub async fn open(config: DatabaseConfig) -> Result<Arc<SqlStore>, OpenError> {
+        let location = Location::parse(&config.url)?;
+        let mut lock = None;
+        if let Location::Sqlite { options, create } = &location {
+            lock = Some(prepare_file(options.get_filename(), *create)?);
+        }
+        let readers = match &location {
+            Location::Sqlite { options, .. } => {
+                migrate_sqlite(options, &config).await?;
+                sqlite_pool(options, &config).await
+            }
+            Location::Postgres(options) => {
+                migrate_postgres(options, &config).await?;
+                postgres_pool(options, &config).await
+            }
+        };
+        let failed = |trouble: Trouble| OpenError::Connect {
+            url: redacted(&config.url),
+            reason: trouble.to_string(),
+        };
+        let readers = readers.map_err(|error| failed(error.into()))?;
+        let seal = Arc::new(check_key(&readers, &config).await?);
+        let counters = Arc::new(Counters::default());
+        let place = (config.clone(), location);
+        let writer = Writer::new(place, seal.clone(), counters.clone(), readers.clone(), lock).await;
+        let writer = writer.map_err(failed)?;
+        let closing = CancellationToken::new();
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(writer.run(queue, closing.clone()));
+        tracing::info!(url = redacted(&config.url), "database opened");
+        Ok(Arc::new(SqlStore::new(
+            requests,
+            readers,
+            seal,
+            config.clock,
+            counters,
+            (closing, task),
+        )))
+    }
+}
+
+/// Makes sure that directory and file are there and nobody else's, and locks them.
+fn prepare_file(path: &Path, create: bool) -> Result<FileLock, OpenError> {
+    let failed = |path: &Path, source: io::Error| OpenError::File {
+        path: path.to_owned(),
+        source,
+    };
+    if create && let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|error| failed(dir, error))?;
+    }
+    if !create {
+        fs::metadata(path).map_err(|error| failed(path, error))?;
+    }
+    let lock_path = beside(path, ".lock");
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(|error| failed(&lock_path, error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(failed(&lock_path, error)),
+    }
+    if create {
+        // SQLite gives its log the mode of the database.
+        let made = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path);
+        made.map_err(|error| failed(path, error))?;
+    }
+    Ok(FileLock(lock))
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(sqlite_options(options))
+        .await
+        .map_err(|error| connect_error(config, error))?;
+    let database = DatabaseConnection::from(pool);
+    let migrated = Migrator::up(&database, None).await;
+    let closed = database.close().await;
+    migrated.and(closed).map_err(|error| migrate_error(config, error))
+}
+
+/// Under a lock, since several servers may start at once, and in one transaction.
+async fn migrate_postgres(options: &PgConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(config.query_timeout)
+        .connect_with(postgres_options(options, MIGRATION_TIMEOUT, &[]))
+        .await
+        .map_err(|error| connect_error(config, error))?;
+    let version: String = sqlx::query_scalar("SHOW server_version_num")
+        .fetch_one(&pool)
+        .await
+        .map_err(|error| connect_error(config, error))?;
+    if version.parse::<i32>().is_ok_and(|version| version < POSTGRES_MIN) {
+        return Err(OpenError::Connect {
+            url: redacted(&config.url),
+            reason: format!("PostgreSQL 14 or newer is needed, this is {version}"),
+        });
+    }
+    let database = DatabaseConnection::from(pool);
+    let migrated = locked_migration(&database).await;
+    let closed = database.close().await;
+    migrated.and(closed).map_err(|error| migrate_error(config, error))
+}
+
+async fn locked_migration(database: &DatabaseConnection) -> Result<(), DbErr> {
+    let transaction = database.begin().await?;
+    transaction
+        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+        .await?;
+    Migrator::up(&transaction, None).await?;
+    transaction.commit().await
+}
+
+async fn sqlite_pool(
+    options: &SqliteConnectOptions,
+    config: &DatabaseConfig,
+) -> Result<DatabaseConnection, sqlx::Error> {
+    let timeout = config.query_timeout;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(config.pool_size.max(1))
+        .acquire_timeout(timeout)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| Box::pin(limit_time(connection, timeout)))
+        .before_acquire(move |connection, _| {
+            Box::pin(async move {
+                limit_time(connection, timeout).await?;
+                Ok(true)
+            })
+        })
+        .connect_with(sqlite_options(options).pragma("query_only", "ON"))
+        .await?;
+    Ok(pool.into())
+}
+
+async fn postgres_pool(options: &PgConnectOptions, config: &DatabaseConfig) -> Result<DatabaseConnection, sqlx::Error> {
+    // Plans for the values at hand: limits and filters differ too much for one plan.
+    let settings = [("plan_cache_mode", "force_custom_plan"), ("default_transaction_read_only", "on")];
+    let pool = PgPoolOptions::new()
+        .max_connections(config.pool_size.max(1))
+        .acquire_timeout(config.query_timeout)
+        .connect_with(postgres_options(options, config.query_timeout, &settings))
+        .await?;
+    Ok(pool.into())
+}
+
+/// The seal, if it opens what is in the database. A key is created only where nothing is sealed yet.
+async fn check_key(database: &DatabaseConnection, config: &DatabaseConfig) -> Result<Seal, OpenError> {
+    let sealed = credential::Entity::find().one(database).await;
+    let sealed = sealed.map_err(|error| connect_error(config, Trouble::from(error)))?;
+    let seal = Seal::from_file(&config.key_file, sealed.is_none())?;
+    if let Some(row) = sealed {
+        let opened = seal.unseal(CredentialKey(row.id), row.version, &row.sealed_token);
+        opened.map_err(|error| OpenError::Key {
+            path: config.key_file.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(seal)
+}
+
+fn connect_error(config: &DatabaseConfig, error: impl Into<Trouble>) -> OpenError {
+    OpenError::Connect {
+        url: redacted(&config.url),
+        reason: error.into().to_string(),
+    }
+}
+
+fn migrate_error(config: &DatabaseConfig, error: DbErr) -> OpenError {
+    OpenError::Migrate {
+        url: redacted(&config.url),
+        reason: error.to_string(),
+    }
+}

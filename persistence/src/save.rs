@@ -1,0 +1,316 @@
+//! Rows a plan changes.
+
+use std::collections::BTreeMap;
+
+use crawlwire_progress::plan::{ChangedJob, NewEvent, NewJobRow, Plan};
+use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::{Arrow, JobKey, State, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::connection::Connection;
+use crate::error::Trouble;
+use crate::seal::Seal;
+use crate::sql::{self, Sql};
+
+/// Writes a plan, in the order it asks for, with at most one statement for each kind of row.
+pub(crate) async fn plan(
+    connection: &mut Connection,
+    plan: &Plan,
+    now: Timestamp,
+    seal: &Seal,
+    shard: u8,
+) -> Result<(), Trouble> {
+    let mut rows = Rows { connection };
+    recoveries(&mut rows, plan).await?;
+    let accounts = plan.new_accounts.iter();
+    rows.all(
+        sql::INSERT_ACCOUNTS,
+        accounts.map(|(id, name)| json!({"id": id, "name": name, "created_at": now})),
+    )
+    .await?;
+    credentials(&mut rows, plan, now, seal).await?;
+    sessions(&mut rows, plan, now).await?;
+    rows.all(sql::INSERT_JOBS, plan.new_jobs.iter().map(|new| new_job(new, now)))
+        .await?;
+    rows.all(sql::UPDATE_JOBS, plan.changed.iter().map(|job| changed_job(job, now)))
+        .await?;
+    rows.all(sql::INSERT_EVENTS, plan.events.iter().map(|new| event(new, now)))
+        .await?;
+    progress(&mut rows, plan).await?;
+    errors(&mut rows, plan).await?;
+    if let Some(before) = plan.forget_sessions_before {
+        rows.one(sql::FORGET_SESSIONS, &json!({"before": before})).await?;
+    }
+    // Last, because servers whose names fall on one shard wait for each other from here on.
+    rows.all(sql::COUNT, counts(plan, shard)).await
+}
+
+struct Rows<'a> {
+    connection: &'a mut Connection,
+}
+
+impl Rows<'_> {
+    /// Writes rows that all have to be written: one that is not was changed by somebody else since it was loaded.
+    async fn all<T: Serialize>(&mut self, sql: Sql, rows: impl Iterator<Item = T>) -> Result<(), Trouble> {
+        let (sent, written) = self.some(sql, rows).await?;
+        if written == sent {
+            Ok(())
+        } else {
+            Err(Trouble::Again(format!("{written} of {sent} rows were as expected")))
+        }
+    }
+
+    /// Writes rows that may be left out by the statement's own condition.
+    async fn some<T: Serialize>(&mut self, sql: Sql, rows: impl Iterator<Item = T>) -> Result<(u64, u64), Trouble> {
+        let rows: Vec<T> = rows.collect();
+        if rows.is_empty() {
+            return Ok((0, 0));
+        }
+        Ok((rows.len() as u64, self.one(sql, &rows).await?))
+    }
+
+    async fn one(&mut self, sql: Sql, parameter: &impl Serialize) -> Result<u64, Trouble> {
+        let parameter = serde_json::to_string(parameter).map_err(|error| Trouble::Refused(error.to_string()))?;
+        self.connection.execute(sql, Some(parameter)).await
+    }
+}
+
+async fn recoveries(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
+    let Some(until) = plan.recoveries.iter().map(|recovery| recovery.lease_until).max() else {
+        return Ok(());
+    };
+    let servers: Vec<_> = plan.recoveries.iter().map(|recovery| &recovery.server).collect();
+    let gone = plan.recoveries.iter().filter(|recovery| !recovery.connected);
+    let gone: Vec<_> = gone.map(|recovery| &recovery.server).collect();
+    rows.one(
+        sql::RECOVER,
+        &json!({"servers": servers, "gone": gone, "until": until}),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn credentials(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp, seal: &Seal) -> Result<(), Trouble> {
+    let mut sealed = Vec::with_capacity(plan.credentials.len());
+    for write in &plan.credentials {
+        let token = seal.seal(write.key, write.version, &write.token);
+        let token = token.map_err(|error| Trouble::Busy(error.to_string()))?;
+        sealed.push(json!({
+            "id": write.key, "account_id": write.account, "host": write.host, "version": write.version,
+            "sealed_token": token, "updated_at": now,
+        }));
+    }
+    rows.all(sql::WRITE_CREDENTIALS, sealed.into_iter()).await
+}
+
+async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
+    let new = plan.new_sessions.iter().map(|(id, new, until)| {
+        json!({
+            "id": id, "name": *new.name, "identity": new.identity, "server": new.server, "connected": true,
+            "opened_at": now, "lease_expires_at": until,
+        })
+    });
+    rows.all(sql::INSERT_SESSIONS, new).await?;
+    let known = plan.sessions.iter().map(|session| {
+        json!({"id": session.key, "connected": session.connected, "lease_expires_at": session.lease_expires_at})
+    });
+    rows.all(sql::UPDATE_SESSIONS, known).await
+}
+
+/// A job to insert; the names are those of the columns.
+#[derive(Serialize)]
+struct NewJob<'a> {
+    id: JobKey,
+    public_id: &'a str,
+    web_app_job_id: &'a str,
+    identity: &'a str,
+    account_id: i64,
+    credential_id: Option<i64>,
+    parent_id: Option<JobKey>,
+    root_id: JobKey,
+    depth: i32,
+    generation: &'a str,
+    job_type: &'a str,
+    command: &'a str,
+    host: &'a str,
+    entity_id: Option<&'a str>,
+    namespace_path: Option<&'a str>,
+    entity_name: Option<&'a str>,
+    priority: f64,
+    provider: Option<&'a str>,
+    user_id: Option<&'a str>,
+    created_by_user_id: Option<&'a str>,
+    tags: String,
+    metadata: Option<&'a str>,
+    due: i64,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    moving: Moving,
+}
+
+/// The columns that arrows change.
+#[derive(Serialize)]
+struct Moving {
+    status: &'static str,
+    pause_reason: Option<&'static str>,
+    fence: i64,
+    session_id: Option<i64>,
+    attempt: i32,
+    failures: i32,
+    misses: i32,
+    run_at: Option<Timestamp>,
+    assigned_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    resume: bool,
+    children: i64,
+    tree_jobs: i64,
+    updated_at: Timestamp,
+}
+
+fn moving(job: &crawlwire_progress::Job, children: i64, tree_jobs: i64, now: Timestamp) -> Moving {
+    Moving {
+        status: job.state.as_str(),
+        pause_reason: job.pause_reason.map(|reason| reason.as_str()),
+        fence: job.fence.0,
+        session_id: job.session.map(|session| session.0),
+        attempt: job.attempt,
+        failures: job.failures,
+        misses: job.misses,
+        run_at: job.run_at,
+        assigned_at: job.assigned_at,
+        started_at: job.started_at,
+        deadline: job.deadline,
+        finished_at: job.finished_at,
+        resume: job.resume,
+        children,
+        tree_jobs,
+        updated_at: now,
+    }
+}
+
+fn new_job(new: &NewJobRow, now: Timestamp) -> NewJob<'_> {
+    let spec = &new.spec;
+    NewJob {
+        id: new.job.key,
+        public_id: &new.public_id,
+        web_app_job_id: &new.web_app_job_id,
+        identity: &new.identity,
+        account_id: new.lineage.account.0,
+        credential_id: new.lineage.credential.map(|credential| credential.0),
+        parent_id: new.lineage.parent,
+        root_id: new.lineage.root,
+        depth: new.lineage.depth,
+        generation: &new.lineage.generation,
+        job_type: spec.job_type.as_str(),
+        command: spec.job_type.command(),
+        host: &spec.host,
+        entity_id: spec.entity_id.as_deref(),
+        namespace_path: spec.namespace_path.as_deref(),
+        entity_name: spec.entity_name.as_deref(),
+        priority: spec.priority,
+        provider: spec.provider.as_deref(),
+        user_id: spec.user_id.as_deref(),
+        created_by_user_id: spec.created_by_user_id.as_deref(),
+        tags: json!(spec.tags).to_string(),
+        metadata: spec.metadata.as_deref(),
+        due: new.due,
+        created_at: now,
+        moving: moving(&new.job, 0, 0, now),
+    }
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    id: JobKey,
+    status_before: &'static str,
+    fence_before: i64,
+    result: Option<&'a str>,
+    error: Option<&'a str>,
+    #[serde(flatten)]
+    moving: Moving,
+}
+
+fn changed_job(changed: &ChangedJob, now: Timestamp) -> Changed<'_> {
+    Changed {
+        id: changed.job.key,
+        status_before: changed.before.0.as_str(),
+        fence_before: changed.before.1.0,
+        result: changed.result.as_deref(),
+        error: changed.error.as_deref(),
+        moving: moving(&changed.job, changed.children, changed.tree_jobs, now),
+    }
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    job_id: JobKey,
+    at: Timestamp,
+    arrows: String,
+    status: &'static str,
+    fence: i64,
+    attempt: i32,
+    session: Option<&'a str>,
+}
+
+fn event(new: &NewEvent, now: Timestamp) -> Event<'_> {
+    let arrows: Vec<_> = new.arrows.iter().copied().map(Arrow::as_str).collect();
+    Event {
+        job_id: new.job,
+        at: now,
+        arrows: arrows.join(","),
+        status: new.state.as_str(),
+        fence: new.fence.0,
+        attempt: new.attempt,
+        session: new.session.as_deref(),
+    }
+}
+
+/// The newest report of each job: one statement cannot write a row twice.
+async fn progress(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
+    let mut newest = BTreeMap::<JobKey, &ProgressView>::new();
+    for (job, report) in &plan.progress {
+        let kept = newest.entry(*job).or_insert(report);
+        if (report.attempt, report.n) > (kept.attempt, kept.n) {
+            *kept = report;
+        }
+    }
+    let reports = newest.into_iter().map(|(job, report)| {
+        json!({
+            "job_id": job, "attempt": report.attempt, "n": report.n,
+            "overall_completion": report.overall_completion, "time_elapsed": report.time_elapsed,
+            "estimated_time_remaining": report.estimated_time_remaining,
+            "entities": json!(report.entities).to_string(), "updated_at": report.updated_at,
+        })
+    });
+    rows.some(sql::WRITE_PROGRESS, reports).await?;
+    Ok(())
+}
+
+async fn errors(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
+    let errors = plan.errors.iter().map(|error| {
+        json!({
+            "at": error.at, "category": error.category, "severity": error.severity, "code": error.code,
+            "job": error.job, "connection": error.connection, "message": error.message,
+        })
+    });
+    rows.all(sql::INSERT_ERRORS, errors).await
+}
+
+/// How the number of jobs in each status changes.
+fn counts(plan: &Plan, shard: u8) -> impl Iterator<Item = serde_json::Value> {
+    let mut changes = BTreeMap::<State, i64>::new();
+    for new in &plan.new_jobs {
+        *changes.entry(new.job.state).or_default() += 1;
+    }
+    for changed in &plan.changed {
+        *changes.entry(changed.before.0).or_default() -= 1;
+        *changes.entry(changed.job.state).or_default() += 1;
+    }
+    changes
+        .into_iter()
+        .filter(|(_, change)| *change != 0)
+        .map(move |(state, change)| json!({"shard": shard, "status": state.as_str(), "jobs": change}))
+}

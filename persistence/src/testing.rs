@@ -1,0 +1,299 @@
+//! Databases for tests: fresh ones, and a throw-away PostgreSQL cluster to have them in.
+//!
+//! `TEST_DATABASE_URL` names a cluster to use instead. Where neither is possible, tests on PostgreSQL say that they skip;
+//! `CRAWLWIRE_REQUIRE_POSTGRES=1` makes that a failure.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crawlwire_progress::Timestamp;
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor};
+use sea_orm::{DbBackend, sqlx};
+use tempfile::TempDir;
+
+use crate::DatabaseConfig;
+use crate::config::{Clock, KEY_FILE_NAME, Location};
+use crate::connection::Connection;
+use crate::sql;
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(1_700_000_000_000)))
+    }
+}
+
+impl ManualClock {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).expect("a test does not last that long");
+        self.0.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// For [`DatabaseConfig::clock`].
+    pub fn as_clock(&self) -> Clock {
+        let clock = self.clone();
+        Arc::new(move || clock.now())
+    }
+}
+
+/// An empty database of its own, with a directory for its key. Gone when dropped.
+#[derive(Debug)]
+pub struct TestDatabase {
+    dir: TempDir,
+    url: String,
+    /// Where to say that the database may go; none for SQLite and for the throw-away cluster, which goes as a whole.
+    drop_from: Option<(PgConnectOptions, String)>,
+}
+
+impl TestDatabase {
+    /// A SQLite file.
+    pub fn sqlite() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let url = format!("sqlite://{}?mode=rwc", dir.path().join("data/crawlwire.db").display());
+        Self {
+            dir,
+            url,
+            drop_from: None,
+        }
+    }
+
+    /// A PostgreSQL database; none where there is no PostgreSQL, which is then said loudly.
+    ///
+    /// # Panics
+    /// When there is none and `CRAWLWIRE_REQUIRE_POSTGRES` is set.
+    pub async fn postgres() -> Option<Self> {
+        let cluster = match CLUSTER.get_or_init(Cluster::find) {
+            Ok(cluster) => cluster,
+            Err(reason) => {
+                let required = std::env::var("CRAWLWIRE_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+                assert!(!required, "PostgreSQL is required: {reason}");
+                tracing::error!(reason, "skipped, no PostgreSQL");
+                #[expect(clippy::print_stderr, reason = "a test that does not run must not look like one that did")]
+                {
+                    eprintln!("SKIPPED, NO POSTGRESQL: {reason}");
+                }
+                return None;
+            }
+        };
+        let name = format!("crawlwire_{}", uuid::Uuid::now_v7().simple());
+        let mut connection = cluster.admin.connect().await.expect("the cluster answers");
+        connection
+            .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .await
+            .expect("a fresh database");
+        connection.close().await.expect("the connection closes");
+        let url = cluster.admin.clone().database(&name).to_url_lossy().to_string();
+        let drop_from = cluster.server.is_none().then(|| (cluster.admin.clone(), name));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Some(Self { dir, url, drop_from })
+    }
+
+    /// A configuration for it, with the defaults.
+    pub fn config(&self) -> DatabaseConfig {
+        DatabaseConfig::new(&self.url, self.dir.path().join(KEY_FILE_NAME))
+    }
+
+    /// Its directory, for the key and whatever else a test keeps.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a statement past the store, as an operator with a shell would; how many rows it changed.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn execute(&self, text: &str) -> Result<u64, String> {
+        let text = AssertSqlSafe(text.to_owned());
+        let changed = match Location::parse(&self.url).map_err(|error| error.to_string())? {
+            Location::Sqlite { options, .. } => {
+                let mut connection = options.connect().await.map_err(|error| error.to_string())?;
+                let done = connection.execute(text).await;
+                done.map(|done| done.rows_affected())
+            }
+            Location::Postgres(options) => {
+                let mut connection = options.connect().await.map_err(|error| error.to_string())?;
+                let done = connection.execute(text).await;
+                done.map(|done| done.rows_affected())
+            }
+        };
+        changed.map_err(|error| error.to_string())
+    }
+
+    /// How the planner would run each of the writer's statements that touches `jobs`, with a parameter of this many
+    /// rows: name and plan.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn plans(&self, size: i64) -> Vec<(&'static str, String)> {
+        let location = Location::parse(&self.url).expect("our own URL");
+        let mut connection = Connection::open(&location, &self.config(), Arc::default())
+            .await
+            .expect("the database answers");
+        let mut plans = Vec::new();
+        for (name, sql, parameter) in sql::hot(size) {
+            let text = sql.text(connection.backend());
+            let lines = match connection.backend() {
+                DbBackend::Sqlite => connection.explain(format!("EXPLAIN QUERY PLAN {text}"), 3).await,
+                _ => {
+                    // As it is run: prepared, and planned once for all parameters.
+                    for setup in [
+                        "SET plan_cache_mode = force_generic_plan".to_owned(),
+                        "DEALLOCATE ALL".to_owned(),
+                        format!("PREPARE hot (text) AS {text}"),
+                    ] {
+                        connection.explain(setup, 0).await.expect("a statement that can be prepared");
+                    }
+                    connection.explain(format!("EXPLAIN EXECUTE hot ('{parameter}')"), 0).await
+                }
+            };
+            plans.push((name, lines.expect("a plan").join("\n")));
+        }
+        connection.close().await;
+        plans
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let Some((admin, name)) = self.drop_from.take() else {
+            return;
+        };
+        // The runtime of the test may be the one that is being dropped.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = admin.connect().await.map_err(std::io::Error::other)?;
+                let text = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+                connection.execute(text).await.map_err(std::io::Error::other)
+            })
+        });
+        if !matches!(dropping.join(), Ok(Ok(_))) {
+            tracing::warn!("a test database could not be dropped");
+        }
+    }
+}
+
+/// One for each process that runs tests.
+static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+
+struct Cluster {
+    admin: PgConnectOptions,
+    /// A shell that holds the cluster and ends it when this process ends, however it ends.
+    server: Option<Child>,
+}
+
+/// Starts a cluster below `$1` with the programs of `$2`, says so, and tidies up when its input closes.
+const SCRIPT: &str = r#"
+trap '' INT TERM HUP
+{
+    "$2/initdb" -D "$1/data" -U postgres -A trust -E UTF8 --no-sync &&
+    "$2/pg_ctl" -D "$1/data" -l "$1/log" -w -o "-k '$1' -c listen_addresses= -c fsync=off -c full_page_writes=off \
+        -c max_connections=200 -c shared_buffers=64MB" start
+} >"$1/start" 2>&1 && echo ready
+read -r _
+"$2/pg_ctl" -D "$1/data" -m immediate stop >/dev/null 2>&1
+rm -rf "$1"
+"#;
+
+impl Cluster {
+    fn find() -> Result<Self, String> {
+        match std::env::var("TEST_DATABASE_URL") {
+            Ok(url) => match Location::parse(&url) {
+                Ok(Location::Postgres(admin)) => Ok(Self {
+                    admin: *admin,
+                    server: None,
+                }),
+                Ok(Location::Sqlite { .. }) => Err("TEST_DATABASE_URL is not a PostgreSQL URL".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(_) => Self::start(),
+        }
+    }
+
+    fn start() -> Result<Self, String> {
+        let programs = programs().ok_or("initdb and pg_ctl are neither in PATH nor in /usr/lib/postgresql")?;
+        let dir = tempfile::Builder::new().prefix("crawlwire-pg-").tempdir();
+        let dir = dir.map_err(|error| error.to_string())?.keep();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(SCRIPT).arg("sh").arg(&dir).arg(&programs);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir(&dir);
+        let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        if root {
+            // PostgreSQL refuses to run as root.
+            let (uid, gid) = user("postgres").ok_or("PostgreSQL does not run as root, and there is no user postgres")?;
+            chown(&dir, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
+            command.uid(uid).gid(gid);
+        }
+        let mut server = command.spawn().map_err(|error| error.to_string())?;
+        let mut said = String::new();
+        if let Some(output) = server.stdout.take() {
+            BufReader::new(output).read_line(&mut said).map_err(|error| error.to_string())?;
+        }
+        if said.trim() != "ready" {
+            let log = std::fs::read_to_string(dir.join("start")).unwrap_or_default();
+            return Err(format!("PostgreSQL did not start: {log}"));
+        }
+        let admin = PgConnectOptions::new_without_pgpass()
+            .socket(&dir)
+            .username("postgres")
+            .database("postgres");
+        Ok(Self {
+            admin,
+            server: Some(server),
+        })
+    }
+}
+
+/// The directory of the newest installed programs, or of those in `PATH`.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut installed: Vec<_> = versions
+        .filter_map(|version| {
+            let number: u32 = version.file_name().to_str()?.parse().ok()?;
+            Some((number, version.path().join("bin")))
+        })
+        .collect();
+    installed.sort();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = installed.into_iter().rev().map(|(_, dir)| dir);
+    candidates
+        .chain(std::env::split_paths(&path))
+        .find(|dir| ["initdb", "pg_ctl"].iter().all(|program| dir.join(program).is_file()))
+}
+
+/// Ids of a user by name.
+fn user(name: &str) -> Option<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+impl Connection {
+    /// Runs a text as it is; one column of its rows.
+    async fn explain(&mut self, text: String, column: usize) -> Result<Vec<String>, sqlx::Error> {
+        let rows = self.fetch_raw(text).await?;
+        rows.iter()
+            .map(|row| {
+                row.try_get_by_index(column)
+                    .map_err(|error| sqlx::Error::Decode(Box::new(error)))
+            })
+            .collect()
+    }
+}

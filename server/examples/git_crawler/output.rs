@@ -1,0 +1,153 @@
+//! Files of what was read: newline-delimited JSON, one file per kind of entity, one folder per thing crawled.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::repository::{Kind, look};
+
+/// Bytes of a folder's name. File systems allow 255; a longer name is cut and ends in a hash of the whole.
+const NAME_BYTES_MAX: usize = 160;
+
+/// Where `out` really lies, whether it is there or not.
+///
+/// # Errors
+/// When a part that is not there yet is followed by `..`, which then has no meaning.
+pub(crate) fn locate(out: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(out)?;
+    let existing = absolute.ancestors().find(|ancestor| ancestor.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
+    if missing.components().any(|part| part == Component::ParentDir) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "a folder on the way is missing"));
+    }
+    Ok(fs::canonicalize(existing)?.join(missing))
+}
+
+/// The repository at or below `root` that `out` would write into.
+pub(crate) fn repository_around(out: &Path, root: &Path) -> Option<PathBuf> {
+    out.ancestors()
+        .take_while(|ancestor| ancestor.starts_with(root))
+        .find(|ancestor| !matches!(look(ancestor), Kind::Folder))
+        .map(Path::to_owned)
+}
+
+/// The folder for all output.
+#[derive(Debug)]
+pub(crate) struct Output {
+    folder: PathBuf,
+}
+
+impl Output {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn create(folder: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Starts a file about one thing: `<kind>/<name>/<file>.ndjson`.
+    pub(crate) fn file(&self, kind: &str, name: &str, file: &str) -> Result<NdjsonFile, Failure> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let folder = self.folder.join(kind).join(safe_name(name));
+        let path = folder.join(format!("{file}.ndjson"));
+        // A name of its own: the same thing may be crawled by two jobs at once, and nobody should see half a file.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let part = folder.join(format!(".{file}.{}-{number}.part", std::process::id()));
+        let created = fs::create_dir_all(&folder).and_then(|()| File::create(&part));
+        let writer = BufWriter::new(created.map_err(|error| Failure::io(part.display(), &error))?);
+        Ok(NdjsonFile { path, part, writer })
+    }
+}
+
+/// A file being written. It gets its name when it is finished; dropped before that, it vanishes.
+#[derive(Debug)]
+pub(crate) struct NdjsonFile {
+    path: PathBuf,
+    part: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl NdjsonFile {
+    /// Adds a line.
+    pub(crate) fn write(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let written = serde_json::to_writer(&mut self.writer, value).map_err(io::Error::from);
+        written
+            .and_then(|()| self.writer.write_all(b"\n"))
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Gives the file its name and says it.
+    pub(crate) fn finish(mut self) -> Result<String, Failure> {
+        let finished = self
+            .writer
+            .flush()
+            .and_then(|()| fs::rename(&self.part, &self.path));
+        finished.map_err(|error| self.failure(&error))?;
+        Ok(self.path.to_string_lossy().into_owned())
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        Failure::io(self.path.display(), error)
+    }
+}
+
+impl Drop for NdjsonFile {
+    fn drop(&mut self) {
+        // Gone already when the file was finished.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
+/// A name for a folder that says which entity it is about: different entities have different names, and none means
+/// anything to a file system or a shell.
+fn safe_name(name: &str) -> String {
+    let mut safe = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        let harmless = byte.is_ascii_alphanumeric() || b"-_@+".contains(&byte) || (byte == b'.' && index > 0);
+        if harmless {
+            safe.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(safe, "%{byte:02X}");
+        }
+    }
+    if safe.len() > NAME_BYTES_MAX {
+        safe.truncate(NAME_BYTES_MAX - 17);
+        let _ = write!(safe, "~{:016x}", fnv1a(name.as_bytes()));
+    }
+    safe
+}
+
+/// FNV-1a, 64 bits: the same in every run and on every machine.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_harmless_and_differ() {
+        let long = "a/".repeat(2000);
+        let longer = format!("{long}b");
+        let names = ["", ".", "..", "a/b", "a%2Fb", "a b", "ä", "-x", "a~b", "a\0b", &long, &longer];
+        let mut safe: Vec<String> = names.iter().map(|name| safe_name(name)).collect();
+        for name in &safe {
+            assert!(name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && !name.contains(['/', '\0', ' ']), "{name}");
+        }
+        safe.sort_unstable();
+        safe.dedup();
+        assert_eq!(safe.len(), names.len());
+    }
+}

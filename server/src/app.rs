@@ -1,0 +1,597 @@
+//! The server as a library: start it, look at it, talk to its crawlers, stop it.
+//!
+//! Starting binds every address first, so that a wrong one is known before anything else happens; then the database is
+//! opened, and only then is anybody served.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::serve::ListenerExt;
+use crawlwire_persistence::config::KEY_FILE_NAME;
+use crawlwire_persistence::{Database, DatabaseConfig, OpenError, SqlStore};
+use crawlwire_progress::live::AggregateProgress;
+use crawlwire_progress::{Policy, Store, StoreError};
+use crawlwire_protocol::message::Shutdown;
+use crawlwire_protocol::{Envelope, WebAppMessage};
+use crawlwire_router::{Event, Handler, Middleware, Registration, Router, RouterConfig, SendError};
+use crawlwire_transport::{
+    BindError, CloseReason, Endpoint, Health, HealthThresholds, Limits, ListenOptions, Listener, Pool,
+};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::connection::Service;
+use crate::http::{self, Api, Hub};
+use crate::status::Status;
+
+/// How long connections get to write what is queued when the server stops.
+const CLOSE_GRACE: Duration = Duration::from_millis(300);
+
+/// How long open HTTP requests get then.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+/// Progress is written this often: within the second that may be lost.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A crawler address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    /// The HTTP address cannot be listened on.
+    #[error("cannot listen for HTTP on {address}: {source}; stop the other program or choose another address (--http)")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The configured group of the socket does not exist.
+    #[error("socket_group: there is no group {0}")]
+    Group(String),
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {path}: {source}")]
+    DataDir {
+        /// The directory.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+}
+
+/// Why a message was not sent to a crawler (API reference, lines 99 to 103).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Nobody of that name.
+    #[error("there is no such crawler")]
+    NoSuchCrawler,
+    /// It does not take the message.
+    #[error(transparent)]
+    NotSent(#[from] SendError),
+    /// A job belongs to one crawler; assignments come from the queue.
+    #[error("a job_assignment cannot be broadcast")]
+    AssignmentForAll,
+}
+
+/// A status at a glance (API reference, lines 66 to 76).
+#[derive(Debug, Clone)]
+pub struct ServerStatus {
+    /// Whether crawlers are served.
+    pub is_running: bool,
+    /// Connections there are.
+    pub connections: usize,
+    /// Those with a valid message within the heartbeat interval.
+    pub active_connections: usize,
+    /// Since the start.
+    pub uptime: Duration,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+}
+
+/// Connections by state (API reference, lines 133 to 140).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionStats {
+    /// All of them.
+    pub total: usize,
+    /// With a valid message within the heartbeat interval.
+    pub active: usize,
+    /// Silent for longer, or not heard yet.
+    pub idle: usize,
+    /// In trouble.
+    pub error: usize,
+}
+
+/// A running server. Dropping it does not stop it in good order; [`Server::stop`] does.
+pub struct Server {
+    config: Arc<Config>,
+    router: Router,
+    store: Arc<SqlStore>,
+    pool: Pool,
+    status: Arc<Status>,
+    endpoints: Vec<Endpoint>,
+    http_address: SocketAddr,
+    tasks: TaskTracker,
+    /// Stops accepting, and lets connections finish what is in flight.
+    drain: CancellationToken,
+    /// Stops everything else.
+    stop: CancellationToken,
+    core: JoinHandle<Result<(), StoreError>>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("Server")
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server to be: the configuration, and what a program that embeds it adds.
+#[must_use = "nothing is served before start()"]
+pub struct Builder {
+    config: Config,
+    handlers: Vec<(String, Arc<dyn Handler>)>,
+    middleware: Vec<Arc<dyn Middleware>>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("Builder")
+            .field("handlers", &self.handlers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Adds a handler for a message type, of the protocol or of your own; see [`Router::register_handler`].
+    pub fn handler(mut self, type_name: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
+        self.handlers.push((type_name.into(), handler));
+        self
+    }
+
+    /// Adds middleware; see [`Router::add_middleware`].
+    pub fn middleware(mut self, middleware: Arc<dyn Middleware>) -> Self {
+        self.middleware.push(middleware);
+        self
+    }
+
+    /// Binds, opens the database, and serves.
+    ///
+    /// # Errors
+    /// When an address is taken, the database cannot be opened, or the data directory cannot be made.
+    pub async fn start(self) -> Result<Server, StartError> {
+        Server::start_with(self).await
+    }
+}
+
+impl Server {
+    /// A server with this configuration, to which handlers and middleware can be added before it starts.
+    ///
+    /// ```no_run
+    /// # async fn embed(own: std::sync::Arc<dyn crawlwire_router::Handler>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use crawlwire_server::Server;
+    /// use crawlwire_server::config::Config;
+    ///
+    /// let (config, _warnings) = Config::load(Default::default())?;
+    /// let server = Server::builder(config).handler("custom_job_event", own).start().await?;
+    /// println!("{} crawlers", server.connection_stats().active);
+    /// server.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            handlers: Vec::new(),
+            middleware: Vec::new(),
+        }
+    }
+
+    async fn start_with(builder: Builder) -> Result<Self, StartError> {
+        let config = Arc::new(builder.config);
+        let listeners = bind(&config).await?;
+        let http_listener = TcpListener::bind(config.http.addr)
+            .await
+            .map_err(|source| StartError::Http {
+                address: config.http.addr,
+                source,
+            })?;
+        let http_address = http_listener.local_addr().unwrap_or(config.http.addr);
+        let store = open_database(&config).await?;
+        let router = Router::new(store.clone(), router_config(&config));
+        for (type_name, handler) in builder.handlers {
+            router.register_handler(&type_name, handler);
+        }
+        for middleware in builder.middleware {
+            router.add_middleware(middleware);
+        }
+        let pool = Pool::starting_at(config.connection.max_connections, first_connection());
+        let status = Arc::new(Status::started());
+        let (tasks, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let service = Service {
+            router: router.clone(),
+            pool: pool.clone(),
+            limits: limits(&config),
+            invalid_max: config.messages.max_invalid,
+            tasks: tasks.clone(),
+            drain: drain.clone(),
+        };
+        let endpoints = listeners.iter().map(Listener::local_addr).collect();
+        let core = {
+            let (router, stop) = (router.clone(), stop.clone());
+            tokio::spawn(async move { router.run(stop).await })
+        };
+        for listener in listeners {
+            tasks.spawn(accept(listener, service.clone()));
+        }
+        tasks.spawn(watch_health(
+            pool.clone(),
+            thresholds(&config),
+            config.heartbeat.check_interval,
+            stop.clone(),
+        ));
+        let api = Api {
+            router: router.clone(),
+            store: store.clone(),
+            pool: pool.clone(),
+            status: status.clone(),
+            hub: Hub::new(),
+            allowed_origins: config
+                .http
+                .allowed_origins
+                .iter()
+                .map(|origin| origin.as_str().to_owned())
+                .collect(),
+            http_is_loopback: config.http.addr.ip().is_loopback(),
+            stop: stop.clone(),
+        };
+        {
+            let (api, stop) = (api.clone(), stop.clone());
+            tasks.spawn(async move { api.hub.run(&api, stop).await });
+        }
+        let http = serve_http(http_listener, api, stop.clone());
+        Ok(Self {
+            config,
+            router,
+            store,
+            pool,
+            status,
+            endpoints,
+            http_address,
+            tasks,
+            drain,
+            stop,
+            core,
+            http,
+        })
+    }
+
+    /// Where crawlers connect.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// Where the API and the page are.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// What an operator wants to read after the start: addresses, the database, and what to do next.
+    pub fn welcome(&self) -> String {
+        let sockets: Vec<_> = self.endpoints.iter().map(Endpoint::to_string).collect();
+        let http = self.http_address;
+        format!(
+            "crawlwire {version} is running\n  \
+               crawlers  {sockets}\n  \
+               http      http://{http}/\n  \
+               database  {database}\n\n\
+             Next, submit a job:\n  \
+               curl -s http://{http}/api/v1/jobs -H 'content-type: application/json' \\\n    \
+                 -d '{{\"job_type\":\"discover_namespaces\",\"gitlab_host\":\"localhost\",\"account_id\":\"me\"}}'\n",
+            version = env!("CARGO_PKG_VERSION"),
+            sockets = sockets.join("  "),
+            database = self.config.database.url,
+        )
+    }
+
+    /// Waits until something fails that the server cannot go on without. Cancel safe.
+    pub async fn failed(&mut self) -> String {
+        tokio::select! {
+            core = &mut self.core => format!("the core ended: {core:?}"),
+            http = &mut self.http => format!("HTTP ended: {http:?}"),
+        }
+    }
+
+    /// A status at a glance.
+    pub fn status(&self) -> ServerStatus {
+        let stats = self.pool.stats();
+        ServerStatus {
+            is_running: self.status.is_running(),
+            connections: stats.total,
+            active_connections: stats.active,
+            uptime: self.status.uptime(),
+            config: self.config.clone(),
+        }
+    }
+
+    /// Connections by state.
+    pub fn connection_stats(&self) -> ConnectionStats {
+        let stats = self.pool.stats();
+        ConnectionStats {
+            total: stats.total,
+            active: stats.active,
+            idle: stats.idle,
+            error: stats.error,
+        }
+    }
+
+    /// All active jobs together; none when there are none.
+    pub fn aggregate_progress(&self) -> Option<AggregateProgress> {
+        self.router.aggregate_progress()
+    }
+
+    /// Sends one message to one crawler, named as in `/api/v1/crawlers`.
+    ///
+    /// # Errors
+    /// When there is no such crawler, or its connection does not take the message.
+    pub async fn send_to_crawler(&self, crawler: &str, message: Envelope<WebAppMessage>) -> Result<(), MessageError> {
+        let peer = self.router.peer(crawler).ok_or(MessageError::NoSuchCrawler)?;
+        Ok(self.router.send(&peer, message).await?)
+    }
+
+    /// Sends one message to every crawler; says how many took it.
+    ///
+    /// # Errors
+    /// When it is a `job_assignment`: a job belongs to one crawler.
+    pub async fn broadcast(&self, message: &Envelope<WebAppMessage>) -> Result<usize, MessageError> {
+        if matches!(message.message, WebAppMessage::JobAssignment(_)) {
+            return Err(MessageError::AssignmentForAll);
+        }
+        Ok(self.send_to_all(message).await)
+    }
+
+    async fn send_to_all(&self, message: &Envelope<WebAppMessage>) -> usize {
+        let mut sent = 0;
+        for peer in self.router.peers() {
+            sent += usize::from(self.router.send(&peer, message.clone()).await.is_ok());
+        }
+        sent
+    }
+
+    /// Everything that happens from here on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.router.subscribe()
+    }
+
+    /// The store behind.
+    pub fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// Adds a handler for a message type; see [`Router::register_handler`].
+    pub fn register_handler(&self, type_name: &str, handler: Arc<dyn Handler>) -> Registration {
+        self.router.register_handler(type_name, handler)
+    }
+
+    /// Takes a handler back.
+    pub fn unregister_handler(&self, registration: Registration) -> bool {
+        self.router.unregister_handler(registration)
+    }
+
+    /// Adds middleware; see [`Router::add_middleware`].
+    pub fn add_middleware(&self, middleware: Arc<dyn Middleware>) {
+        self.router.add_middleware(middleware);
+    }
+
+    /// Stops in good order: gives out no more jobs, tells the crawlers, lets messages in flight have their effect, closes
+    /// the connections, writes what is in memory, and closes the database. Jobs that run keep their lease: after a
+    /// restart their crawlers go on with them.
+    pub async fn stop(self) {
+        self.router.stop_dispatching();
+        self.status.stop();
+        let shutdown = Shutdown {
+            graceful: true,
+            timeout_seconds: self.config.shutdown.timeout.as_secs_f64(),
+            reason: Some("the server is stopping".to_owned()),
+        };
+        let told = self
+            .send_to_all(&Envelope::now(WebAppMessage::Shutdown(shutdown)))
+            .await;
+        tracing::debug!(told, "crawlers told of the shutdown");
+        self.drain.cancel();
+        let all = async {
+            let connections = self.pool.stats().total;
+            let closed = self.pool_drained().await;
+            tracing::info!(connections, closed, "connections drained");
+        };
+        if tokio::time::timeout(self.config.shutdown.timeout, all).await.is_err() {
+            tracing::warn!("messages were still in flight at the end of the shutdown timeout");
+        }
+        self.pool.close_all(CloseReason::ServerShutdown, CLOSE_GRACE).await;
+        self.stop.cancel();
+        let (core, http) = (self.core, self.http);
+        if tokio::time::timeout(HTTP_GRACE, http).await.is_err() {
+            tracing::debug!("HTTP requests were still open");
+        }
+        let _ = core.await;
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+
+    /// Waits until every connection has finished what was in flight.
+    async fn pool_drained(&self) -> bool {
+        self.tasks.close();
+        // The hub ends with `stop`, connections with `drain`; so wait for the connections alone.
+        while self.pool.stats().total > 0 {
+            let mut events = self.pool.subscribe();
+            if self.pool.stats().total == 0 {
+                break;
+            }
+            let _ = events.recv().await;
+        }
+        true
+    }
+}
+
+async fn accept(listener: Listener, service: Service) {
+    loop {
+        let (stream, peer) = tokio::select! {
+            () = service.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match service.pool.reserve() {
+            Ok(permit) => service.spawn(stream, peer, permit),
+            Err(error) => {
+                tracing::warn!(%peer, %error, reason = CloseReason::ConnectionLimit.as_str(), "connection refused");
+            }
+        }
+    }
+}
+
+/// Looks after the connections: notices who fell silent, and closes those whose crawler used to send heartbeats and
+/// has not for the whole timeout.
+async fn watch_health(pool: Pool, thresholds: HealthThresholds, every: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        for report in pool.sweep(&thresholds) {
+            if report.health != Health::Healthy {
+                tracing::info!(connection = %report.id, health = ?report.health, issues = ?report.issues, "not healthy");
+            }
+        }
+    }
+}
+
+fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken) -> JoinHandle<io::Result<()>> {
+    let listener = listener.tap_io(|stream| {
+        // Small events should not wait for more; failing to say so costs only speed.
+        let _ = stream.set_nodelay(true);
+    });
+    tokio::spawn(async move {
+        axum::serve(listener, http::routes(api))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+    })
+}
+
+async fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let connection = &config.connection;
+    let group = match &connection.socket_group {
+        None => None,
+        Some(name) => Some(group_id(name.as_str()).ok_or_else(|| StartError::Group(name.as_str().to_owned()))?),
+    };
+    let options = ListenOptions {
+        mode: connection.socket_mode.bits(),
+        group,
+        backlog: connection.backlog,
+    };
+    let mut listeners = vec![Listener::bind(&Endpoint::Unix(connection.socket_path.clone()), &options).await?];
+    if let Some(address) = connection.tcp() {
+        let endpoint = Endpoint::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        };
+        listeners.push(Listener::bind(&endpoint, &options).await?);
+    }
+    Ok(listeners)
+}
+
+/// The number of a group, from its number or from the group file.
+fn group_id(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+async fn open_database(config: &Config) -> Result<Arc<SqlStore>, StartError> {
+    let data_dir = &config.general.data_dir;
+    std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
+        path: data_dir.display().to_string(),
+        source,
+    })?;
+    let database = DatabaseConfig {
+        pool_size: config.database.connection_pool,
+        query_timeout: config.database.query_timeout,
+        transaction_timeout: config.database.transaction_timeout,
+        server: server_name(config),
+        policy: policy(config),
+        ..DatabaseConfig::new(config.database.url.expose(), data_dir.join(KEY_FILE_NAME))
+    };
+    Ok(Database::open(database).await?)
+}
+
+/// The same after a restart, and unlike that of any other server: a socket path belongs to one server of a machine.
+fn server_name(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), config.connection.socket_path.display())
+}
+
+/// Connections are numbered from the time of the start on, so that no number comes twice in the history of a database.
+fn first_connection() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(1) * 1000
+}
+
+fn policy(config: &Config) -> Policy {
+    let jobs = &config.jobs;
+    Policy {
+        lease: config.heartbeat.timeout,
+        reattach_grace: jobs.reattach_grace,
+        accept_timeout: jobs.accept_timeout,
+        job_timeout: jobs.timeout,
+        retry_attempts: jobs.retry_attempts,
+        retry_delay: jobs.retry_delay,
+        retry_delay_max: jobs.max_retry_delay,
+        queued_jobs_max: jobs.max_queued,
+        tree_depth_max: config.discovery.max_depth,
+        children_max: config.discovery.max_children,
+        tree_jobs_max: config.discovery.max_jobs_per_tree,
+        ..Policy::default()
+    }
+}
+
+fn router_config(config: &Config) -> RouterConfig {
+    RouterConfig {
+        server: server_name(config),
+        slots_per_crawler: config.jobs.max_concurrent,
+        job_queue_size: config.jobs.queue_size,
+        heartbeat_timeout: config.heartbeat.timeout,
+        sweep_interval: config.jobs.sweep_interval,
+        flush_interval: FLUSH_INTERVAL,
+    }
+}
+
+fn thresholds(config: &Config) -> HealthThresholds {
+    HealthThresholds {
+        heartbeat_interval: config.heartbeat.interval,
+        heartbeat_timeout: config.heartbeat.timeout,
+        ..HealthThresholds::default()
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_line_bytes: config.messages.max_size,
+        connection_timeout: config.connection.timeout,
+        heartbeat_interval: config.heartbeat.interval,
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,105 @@
+//! Rules between settings, and advice on what is valid but likely unwanted. Runs on read values.
+
+use std::time::Duration;
+
+use super::layers::Layers;
+use super::report::{ConfigErrors, Origin};
+use super::setting::Setting;
+use super::{Connection, Heartbeat, Http, Jobs};
+
+/// Longest path the address of a Unix socket can hold, without the NUL that ends it: unix(7), and the same in BSD.
+const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// Where a value comes from, as layers know it.
+fn origin(layers: &Layers, key: &str) -> Origin {
+    layers.origin(key).cloned().unwrap_or(Origin::Default)
+}
+
+pub(super) fn connection(connection: &Connection, layers: &Layers, report: &mut ConfigErrors) {
+    let length = connection.socket_path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX && !report.blames("socket_path") {
+        let message = format!("is {length} bytes long; the system allows {SOCKET_PATH_BYTES_MAX}");
+        report.problem(origin(layers, "socket_path"), Some("socket_path"), message);
+    }
+    let mode = connection.socket_mode;
+    if mode.bits() & 0o002 != 0 {
+        let message = format!("{mode} lets every local user connect as a crawler");
+        report.warn(origin(layers, "socket_mode"), Some("socket_mode"), message);
+    }
+    if connection.socket_group.is_some() && mode.bits() & 0o020 == 0 {
+        let message = format!("has no effect: socket_mode {mode} does not let the group write; 0660 does");
+        report.warn(origin(layers, "socket_group"), Some("socket_group"), message);
+    }
+    if layers.is_explicit("host") && connection.port.is_none() && !report.blames("port") {
+        let message = "has no effect without a port: there is no TCP listener";
+        report.warn(origin(layers, "host"), Some("host"), message);
+    }
+}
+
+/// One lost heartbeat must not cost a crawler its jobs, and the next one needs time to arrive.
+pub(super) fn heartbeat(heartbeat: &Heartbeat, layers: &Layers, report: &mut ConfigErrors) {
+    const TIMEOUT: &str = "heartbeat_timeout_ms";
+    const INTERVAL: &str = "heartbeat_interval_ms";
+    if report.blames(TIMEOUT) || report.blames(INTERVAL) {
+        return;
+    }
+    // A tenth keeps short intervals possible, in tests above all.
+    let margin = (heartbeat.interval / 10).min(Duration::from_secs(1));
+    let least = heartbeat.interval * 2 + margin;
+    if heartbeat.timeout < least {
+        let message = format!(
+            "{} ms is too short for a {INTERVAL} of {} ({}); at least {} ms, so that one lost heartbeat does no harm",
+            heartbeat.timeout.as_millis(),
+            heartbeat.interval.as_millis(),
+            origin(layers, INTERVAL),
+            least.as_millis(),
+        );
+        report.problem(origin(layers, TIMEOUT), Some(TIMEOUT), message);
+    }
+}
+
+pub(super) fn jobs(jobs: &Jobs, layers: &Layers, report: &mut ConfigErrors) {
+    const DELAY: &str = "retry_delay_ms";
+    const LONGEST: &str = "max_retry_delay_ms";
+    if jobs.retry_delay > jobs.max_retry_delay && !report.blames(DELAY) && !report.blames(LONGEST) {
+        let message = format!(
+            "{} ms is below {DELAY}, which is {} ({})",
+            jobs.max_retry_delay.as_millis(),
+            jobs.retry_delay.as_millis(),
+            origin(layers, DELAY),
+        );
+        report.problem(origin(layers, LONGEST), Some(LONGEST), message);
+    }
+}
+
+pub(super) fn http(http: &Http, layers: &Layers, report: &mut ConfigErrors) {
+    if !http.addr.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "{} can be reached from other machines, and the HTTP interface asks nobody who they are: put a proxy that \
+             does in front of it",
+            http.addr
+        );
+        report.warn(origin(layers, "http_addr"), Some("http_addr"), message);
+    }
+}
+
+/// Says once which of the given settings change nothing yet.
+pub(super) fn not_yet_in_force(layers: &Layers, report: &mut ConfigErrors) {
+    let mut first = None;
+    let mut names = Vec::new();
+    for setting in Setting::all() {
+        let Some(feature) = setting.awaits else { continue };
+        let Some(origin) = layers.origin(setting.key).filter(|origin| origin.is_explicit()) else {
+            continue;
+        };
+        first.get_or_insert_with(|| origin.clone());
+        names.push(format!("{} ({feature})", setting.key));
+    }
+    if let Some(origin) = first {
+        let message = format!(
+            "without effect in this version, which lacks the feature named: {}",
+            names.join(", ")
+        );
+        report.warn(origin, None, message);
+    }
+}

@@ -1,0 +1,98 @@
+//! The HTTP side: jobs, crawlers, health, the live stream and the page.
+
+mod body;
+mod crawlers;
+mod guard;
+mod health;
+mod jobs;
+pub(crate) mod json;
+mod list;
+mod problem;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse};
+use axum::{Router, routing};
+use crawlwire_progress::Store;
+use crawlwire_transport::Pool;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use self::problem::Problem;
+pub(crate) use self::stream::Hub;
+use crate::status::Status;
+
+/// Bytes of a request body. A job is a few hundred.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Time for one request. The live stream begins to answer at once, so it is not cut.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PAGE: &str = include_str!("../../assets/index.html");
+
+/// What the page may do: run its own script and style, and talk to this server.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the handlers of requests share.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) router: crawlwire_router::Router,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) pool: Pool,
+    pub(crate) status: Arc<Status>,
+    pub(crate) hub: Hub,
+    pub(crate) allowed_origins: Arc<[String]>,
+    pub(crate) http_is_loopback: bool,
+    /// Ends the live streams, so that the server can stop.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Every route.
+pub(crate) fn routes(api: Api) -> Router {
+    let v1 = Router::new()
+        .merge(jobs::routes())
+        .merge(crawlers::routes())
+        .merge(stream::routes());
+    Router::new()
+        .route("/", routing::get(page))
+        .merge(health::routes())
+        .nest("/api/v1", v1)
+        .fallback(|| async { Problem::not_found("page") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This address takes other methods.",
+            )
+        })
+        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::own_pages_only))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            REQUEST_TIMEOUT,
+        ))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The request could not be carried out.",
+            )
+            .into_response()
+        }))
+        .with_state(api)
+}
+
+async fn page() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, Html(PAGE))
+}

@@ -1,0 +1,125 @@
+//! What the API says when it says no: problem details (RFC 9457) with a stable `code`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use crawlwire_progress::StoreError;
+use crawlwire_protocol::Classify;
+use crawlwire_protocol::explain::Violation;
+use serde::Serialize;
+
+/// An answer that is no success.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Problem {
+    /// The HTTP status.
+    #[serde(serialize_with = "as_number")]
+    pub(crate) status: StatusCode,
+    /// A stable name for programs.
+    pub(crate) code: &'static str,
+    /// A sentence for people: what is wrong and what to do.
+    pub(crate) detail: String,
+    /// Where in the request, one entry for each rule that is broken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<Violation>,
+    #[serde(skip)]
+    retry_after_seconds: Option<u64>,
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    /// A problem with a status, a code and a sentence.
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// The request breaks these rules.
+    pub(crate) fn invalid(errors: Vec<Violation>) -> Self {
+        let detail = "The request breaks the rules listed in errors.";
+        Self {
+            errors,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail)
+        }
+    }
+
+    /// There is no such thing.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
+    }
+
+    /// With the places in the request.
+    pub(crate) fn at(self, errors: Vec<Violation>) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// Too much for now.
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, retry_after_seconds: u64) -> Self {
+        let retry_after_seconds = Some(retry_after_seconds);
+        Self {
+            retry_after_seconds,
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// The reason goes to the log; outside, only the kind is told.
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "request failed");
+        match error.retry_after() {
+            Some(after) => Self {
+                retry_after_seconds: Some(after.as_secs().max(1)),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    error.code(),
+                    "The database is away. Try again soon.",
+                )
+            },
+            None => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                error.code(),
+                "The request could not be carried out.",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, retry_after) = (self.status, self.retry_after_seconds);
+        let title = status.canonical_reason().unwrap_or("Error");
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: &'static str,
+            title: &'a str,
+            #[serde(flatten)]
+            problem: Problem,
+        }
+        let mut response = (
+            status,
+            Json(Document {
+                r#type: "about:blank",
+                title,
+                problem: self,
+            }),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,21 @@
+//! The Crawlwire server: configuration, wiring, HTTP, and the library face for programs that embed it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`Server`] | start, stop, status, messages to crawlers, subscriptions |
+//! | [`config`] | every setting, its layers and checks |
+//! | [`cli`] | the command line |
+//! | [`validate`] | `crawlwire validate` |
+//! | connection | the only place that knows both lines and the router |
+//! | http | jobs, crawlers, health, the live stream, the page |
+
+mod app;
+pub mod cli;
+pub mod config;
+mod connection;
+mod http;
+mod status;
+pub mod telemetry;
+pub mod validate;
+
+pub use app::{Builder, ConnectionStats, MessageError, Server, ServerStatus, StartError};

@@ -1,0 +1,94 @@
+//! The `crawlwire` binary.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use crawlwire_server::cli::{self, Cli, Command, ConfigFlags, EXIT_INVALID, ValidateArgs};
+use crawlwire_server::config::Config;
+use crawlwire_server::{Server, telemetry, validate};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit status when input cannot be read.
+const EXIT_UNREADABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().into_command() {
+        Command::Serve(flags) => serve(&flags),
+        Command::Validate(args) => judge(&args),
+        Command::Config(flags) => show_config(&flags),
+    };
+    done.unwrap_or_else(|error| {
+        // Nobody may be reading; there is nowhere else to say it.
+        let _ = writeln!(io::stderr(), "crawlwire: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show_config(flags: &ConfigFlags) -> anyhow::Result<ExitCode> {
+    match cli::show_config(flags, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        Ok(status) => Ok(status.into()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn judge(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+    let output = io::stdout().lock();
+    let run = match args.file.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => File::open(path).and_then(|file| validate::run(args.direction, BufReader::new(file), output)),
+        None => validate::run(args.direction, io::stdin().lock(), output),
+    };
+    match run {
+        Ok(outcome) if outcome.invalid == 0 => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::FAILURE),
+        Err(error) => {
+            let name = args.file.clone().unwrap_or_else(|| PathBuf::from("standard input"));
+            writeln!(io::stderr(), "crawlwire: cannot read {}: {error}", name.display())?;
+            Ok(EXIT_UNREADABLE.into())
+        }
+    }
+}
+
+fn serve(flags: &ConfigFlags) -> anyhow::Result<ExitCode> {
+    let (config, warnings) = match Config::load(flags.given()) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            writeln!(io::stderr(), "{errors}")?;
+            return Ok(EXIT_INVALID.into());
+        }
+    };
+    if let Err(error) = telemetry::start(config.logging.level) {
+        writeln!(io::stderr(), "crawlwire: logging could not be started: {error}")?;
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut server = Server::builder(config).start().await?;
+    // The server runs whether or not somebody reads this.
+    let _ = write!(io::stdout(), "{}", server.welcome());
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = server.failed() => Some(reason),
+    };
+    tracing::info!("stopping");
+    server.stop().await;
+    match failed {
+        None => Ok(ExitCode::SUCCESS),
+        Some(reason) => Err(anyhow::anyhow!(reason)),
+    }
+}

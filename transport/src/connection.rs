@@ -1,0 +1,247 @@
+//! One connection: a handle to send with, a reader of lines, and a writer that owns the sending
+//! half. Works over any stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, broadcast};
+
+use crate::events::PoolEvent;
+use crate::info::{ConnectionId, ConnectionInfo};
+use crate::limits::Limits;
+use crate::peer::Peer;
+use crate::reader::LineReader;
+use crate::shared::{Queued, Shared};
+use crate::state::{CloseReason, ConnectionState, Phase};
+use crate::writer::Writer;
+
+/// The three parts of an open connection. Each goes its own way: the handle to whoever sends, the
+/// reader to the task that serves the peer, the writer to a task of its own.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// To send, close and look.
+    pub handle: ConnectionHandle,
+    /// To receive.
+    pub reader: LineReader<S>,
+    /// To be driven with [`Writer::run`]; nothing is sent before that.
+    pub writer: Writer<S>,
+}
+
+impl<S: AsyncRead + AsyncWrite> Connection<S> {
+    /// Makes a connection of a stream.
+    pub fn open(stream: S, peer: Peer, id: ConnectionId, limits: Limits) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let (shared, queue) = Shared::new(id, peer, limits);
+        Self {
+            reader: LineReader::new(read, Arc::clone(&shared)),
+            writer: Writer::new(write, queue, Arc::clone(&shared)),
+            handle: ConnectionHandle { shared },
+        }
+    }
+}
+
+impl Connection<DuplexStream> {
+    /// Two connections joined in memory, with ids 1 and 2: for tests, without a socket. A side
+    /// takes up to 64 KiB that its peer has not read, like a socket's own buffer.
+    pub fn pair(limits: Limits) -> (Self, Self) {
+        let (left, right) = tokio::io::duplex(64 * 1024);
+        let open = |stream, id, limits| Self::open(stream, Peer::Memory, ConnectionId(id), limits);
+        (open(left, 1, limits.clone()), open(right, 2, limits))
+    }
+}
+
+/// Why a message was not taken for sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The queue is full, and stayed so for the whole timeout if there was one. The peer reads
+    /// too slowly; the connection stands.
+    #[error("the connection's send queue is full")]
+    Full,
+    /// The connection is closing or closed.
+    #[error("the connection is closed")]
+    Closed,
+    /// No such connection. Only from look-ups in a [`Pool`](crate::Pool).
+    #[error("no such connection")]
+    NotFound,
+}
+
+/// A cheap, cloneable handle to one connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionHandle {
+    shared: Arc<Shared>,
+}
+
+impl ConnectionHandle {
+    /// Which connection.
+    pub fn id(&self) -> ConnectionId {
+        self.shared.id
+    }
+
+    /// Who is at the other end, as the system says.
+    pub fn peer(&self) -> &Peer {
+        &self.shared.peer
+    }
+
+    /// Queues one message without waiting.
+    ///
+    /// `line` is a whole line **with** its trailing newline and no newline inside; it is written
+    /// as it is. Taken means queued, not delivered. Messages queued by one task keep their order.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if it does not fit in the queue now, [`SendError::Closed`] once closing
+    /// has begun.
+    pub fn try_send(&self, line: Bytes) -> Result<(), SendError> {
+        let sent = self.try_queue(line);
+        if sent == Err(SendError::Full) {
+            self.shared.facts().traffic.sends_refused += 1;
+        }
+        sent
+    }
+
+    /// Queues one message, waiting up to `timeout` for room (connection management, line 33).
+    /// Otherwise as [`ConnectionHandle::try_send`], which may overtake a call that waits.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if there was no room in time, [`SendError::Closed`] once closing has
+    /// begun, also while waiting.
+    ///
+    /// # Cancel safety
+    /// A call dropped before it returns has queued nothing.
+    pub async fn send(&self, line: Bytes, timeout: Duration) -> Result<(), SendError> {
+        match self.try_queue(line.clone()) {
+            Err(SendError::Full) => {}
+            settled => return settled,
+        }
+        let sent = tokio::time::timeout(timeout, self.queue_when_room(line)).await;
+        sent.unwrap_or_else(|_| {
+            self.shared.facts().traffic.sends_refused += 1;
+            Err(SendError::Full)
+        })
+    }
+
+    fn try_queue(&self, line: Bytes) -> Result<(), SendError> {
+        let share = Arc::clone(&self.shared.budget)
+            .try_acquire_many_owned(self.cost(&line))
+            .map_err(|refused| match refused {
+                TryAcquireError::NoPermits => self.full_unless_closing(),
+                TryAcquireError::Closed => SendError::Closed,
+            })?;
+        let queued = self.queued(line, share)?;
+        self.shared.queue.try_send(queued).map_err(|refused| match refused {
+            TrySendError::Full(_) => SendError::Full,
+            TrySendError::Closed(_) => SendError::Closed,
+        })
+    }
+
+    async fn queue_when_room(&self, line: Bytes) -> Result<(), SendError> {
+        let share = Arc::clone(&self.shared.budget)
+            .acquire_many_owned(self.cost(&line))
+            .await
+            .map_err(|_| SendError::Closed)?;
+        let slot = self.shared.queue.reserve().await;
+        let slot = slot.map_err(|_| SendError::Closed)?;
+        slot.send(self.queued(line, share)?);
+        Ok(())
+    }
+
+    fn queued(&self, line: Bytes, share: OwnedSemaphorePermit) -> Result<Queued, SendError> {
+        debug_assert!(line.ends_with(b"\n"), "a message is a line with its newline");
+        // The writer closes the queue a moment after closing has begun; nobody shall slip in
+        // between, so that what is said last is really last.
+        if self.close_reason().is_some() {
+            return Err(SendError::Closed);
+        }
+        Ok(Queued { line, _share: share })
+    }
+
+    fn full_unless_closing(&self) -> SendError {
+        match self.close_reason() {
+            Some(_) => SendError::Closed,
+            None => SendError::Full,
+        }
+    }
+
+    /// The share of the byte budget a message takes, so chosen that it can be had at all.
+    fn cost(&self, line: &Bytes) -> u32 {
+        let bytes = line.len().min(self.shared.max_queued_bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Closes in good order: takes nothing more, writes what is queued for at most
+    /// `Limits::close_grace`, then ends the stream. Returns at once; the first reason wins.
+    pub fn close(&self, reason: CloseReason) {
+        self.close_within(reason, self.shared.limits.close_grace);
+    }
+
+    /// As [`ConnectionHandle::close`] with another grace. With zero, only what the stream takes
+    /// without waiting is still written.
+    pub fn close_within(&self, reason: CloseReason, grace: Duration) {
+        self.shared.begin_close(reason, grace);
+    }
+
+    /// Waits until the connection is closed, that is until nothing will be written any more.
+    /// The reader may still hand out what a vanished peer had sent before. Cancel safe.
+    pub async fn closed(&self) -> CloseReason {
+        let mut phase = self.shared.watch_phase();
+        let closed = phase.wait_for(|phase| matches!(phase, Phase::Closed(_))).await;
+        match closed.map(|phase| phase.ending()) {
+            Ok(Some(ending)) => ending.reason,
+            // The sender lives as long as `self.shared`.
+            Ok(None) | Err(_) => CloseReason::InternalError,
+        }
+    }
+
+    /// Why the connection is closing or closed, if it is.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.shared.phase().ending().map(|ending| ending.reason)
+    }
+
+    /// A snapshot of everything known.
+    pub fn info(&self) -> ConnectionInfo {
+        self.shared.info()
+    }
+
+    /// The state now.
+    pub fn state(&self) -> ConnectionState {
+        self.info().state
+    }
+
+    /// Names the crawler at the other end, as the layer above has established it
+    /// (API reference, line 218). Setting it again replaces it.
+    pub fn set_crawler_id(&self, crawler_id: &str) {
+        self.shared.set_crawler_id(crawler_id);
+    }
+
+    /// The crawler's name, if set.
+    pub fn crawler_id(&self) -> Option<Arc<str>> {
+        self.shared.crawler_id()
+    }
+
+    /// Keeps a fact about the connection for display. At most 16 entries, keys up to 64 bytes,
+    /// values up to 256 bytes; returns whether it was kept.
+    pub fn set_metadata(&self, key: &str, value: &str) -> bool {
+        self.shared.set_metadata(key, value)
+    }
+
+    /// Told by the layer above for every message it accepted: moves state and health.
+    pub fn note_valid_message(&self, is_heartbeat: bool) {
+        self.shared.note_valid(is_heartbeat);
+    }
+
+    /// Told by the layer above for every line it could not accept, lines too long included.
+    /// `code` is the error's stable name.
+    pub fn note_error(&self, code: &'static str) {
+        self.shared.note_error(code);
+    }
+
+    pub(crate) fn attach(&self, events: broadcast::Sender<PoolEvent>) {
+        self.shared.attach(events);
+    }
+
+    pub(crate) fn refresh(&self) {
+        self.shared.refresh();
+    }
+}

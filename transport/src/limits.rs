@@ -1,0 +1,50 @@
+//! Every limit of a connection, with its unit and the reason for its default.
+
+use std::time::Duration;
+
+/// Limits of one connection. Fixed when the connection is opened.
+///
+/// The memory one connection can hold is bounded by
+/// `max_line_bytes + read_buffer_bytes` for input (twice that while the buffer grows) and
+/// `max_queued_bytes + one message` for output, so a server is bounded by that times its pool's limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest accepted line in bytes, without its line ending. Default 1 MiB (API reference,
+    /// line 313, `maxMessageSize`). At least 1.
+    pub max_line_bytes: usize,
+    /// Bytes asked of the socket per read, which is also what an idle connection keeps allocated.
+    /// Default 16 KiB: about fifty ordinary messages per system call, and 16 MiB for a thousand
+    /// idle connections. At least 1.
+    pub read_buffer_bytes: usize,
+    /// Messages that may wait to be written. Default 1,024: a second of acknowledgements at the
+    /// default rate limit of 1,000 in a burst, so that only a peer that stopped reading fills it.
+    /// At least 1.
+    pub max_queued_messages: usize,
+    /// Bytes that may wait to be written. Default 4 MiB: four messages of the largest size. One
+    /// message above the whole budget still passes when nothing else waits, so that a budget
+    /// below the message size cannot block a connection for ever. 1 to 2^32-1.
+    pub max_queued_bytes: usize,
+    /// How long a started line may take to complete, and one write to be taken by the peer.
+    /// Default 30 s (API reference, line 309, `connectionTimeout`). It does not bound idleness.
+    pub connection_timeout: Duration,
+    /// How long an orderly close waits for queued messages to be written. Default 2 s: enough for
+    /// a live peer, short enough that a restart is not held up by a dead one.
+    pub close_grace: Duration,
+    /// A connection counts as active while its last valid message is at most this old.
+    /// Default 30 s (API reference, line 317, `heartbeatInterval`).
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_line_bytes: 1024 * 1024,
+            read_buffer_bytes: 16 * 1024,
+            max_queued_messages: 1024,
+            max_queued_bytes: 4 * 1024 * 1024,
+            connection_timeout: Duration::from_secs(30),
+            close_grace: Duration::from_secs(2),
+            heartbeat_interval: Duration::from_secs(30),
+        }
+    }
+}

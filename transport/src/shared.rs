@@ -1,0 +1,291 @@
+//! What the handle, the reader and the writer of one connection share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::codec::CodecStats;
+use crate::events::PoolEvent;
+use crate::info::{ConnectionId, ConnectionInfo, Output, Recent, Traffic};
+use crate::limits::Limits;
+use crate::peer::Peer;
+use crate::state::{CloseReason, ConnectionState, Ending, Phase, derive};
+
+/// A message on its way to the writer; its share of the byte budget is freed once it is written.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) line: Bytes,
+    pub(crate) _share: OwnedSemaphorePermit,
+}
+
+pub(crate) struct Shared {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: Peer,
+    pub(crate) limits: Limits,
+    connected_at: SystemTime,
+    opened: Instant,
+    /// Written by whoever closes first; watched by reader, writer and everyone in `closed()`.
+    phase: watch::Sender<Phase>,
+    /// Into the writer. Capacity `Limits::max_queued_messages`; full means `SendError::Full`.
+    pub(crate) queue: mpsc::Sender<Queued>,
+    /// One permit per byte that may wait.
+    pub(crate) budget: Arc<Semaphore>,
+    pub(crate) max_queued_bytes: usize,
+    /// Locked for a few assignments at a time and never across an await, hence a std mutex.
+    facts: Mutex<Facts>,
+    /// Set when a pool takes the connection in.
+    events: OnceLock<broadcast::Sender<PoolEvent>>,
+}
+
+pub(crate) struct Facts {
+    crawler_id: Option<Arc<str>>,
+    metadata: BTreeMap<String, String>,
+    pub(crate) traffic: Traffic,
+    pub(crate) input: CodecStats,
+    pub(crate) last_activity: Option<Instant>,
+    last_valid: Option<Instant>,
+    last_heartbeat: Option<Instant>,
+    last_error: Option<(Instant, &'static str)>,
+    recent: Recent,
+    pub(crate) write_since: Option<Instant>,
+    pub(crate) last_write: Option<(Instant, Duration)>,
+    closed_at: Option<Instant>,
+    /// The state last told to the pool's subscribers.
+    published: ConnectionState,
+}
+
+impl Shared {
+    /// The shared part, and the receiving end of the queue for the writer.
+    pub(crate) fn new(id: ConnectionId, peer: Peer, limits: Limits) -> (Arc<Self>, mpsc::Receiver<Queued>) {
+        let now = Instant::now();
+        let (queue, receiver) = mpsc::channel(limits.max_queued_messages.max(1));
+        // Semaphores count in u32 per acquisition; 4 GiB is beyond any sensible budget.
+        let max_queued_bytes = limits.max_queued_bytes.clamp(1, u32::MAX as usize);
+        let shared = Self {
+            id,
+            peer,
+            limits,
+            connected_at: SystemTime::now(),
+            opened: now,
+            phase: watch::Sender::new(Phase::Connecting),
+            queue,
+            budget: Arc::new(Semaphore::new(max_queued_bytes)),
+            max_queued_bytes,
+            facts: Mutex::new(Facts {
+                crawler_id: None,
+                metadata: BTreeMap::new(),
+                traffic: Traffic::default(),
+                input: CodecStats::default(),
+                last_activity: None,
+                last_valid: None,
+                last_heartbeat: None,
+                last_error: None,
+                recent: Recent::new(now),
+                write_since: None,
+                last_write: None,
+                closed_at: None,
+                published: ConnectionState::Connecting,
+            }),
+            events: OnceLock::new(),
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn watch_phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// From here on changes are told to the pool's subscribers.
+    pub(crate) fn attach(&self, events: broadcast::Sender<PoolEvent>) {
+        // A second pool would be a mistake of ours; the first one keeps being told.
+        let _ = self.events.set(events);
+        self.refresh();
+    }
+
+    pub(crate) fn opened(&self) {
+        self.phase.send_if_modified(|phase| {
+            let connecting = *phase == Phase::Connecting;
+            if connecting {
+                *phase = Phase::Open;
+            }
+            connecting
+        });
+        self.refresh();
+    }
+
+    /// Begins closing. The first reason wins; later calls have no effect.
+    pub(crate) fn begin_close(&self, reason: CloseReason, grace: Duration) {
+        let now = Instant::now();
+        // An absurd grace must not overflow the clock: a day is for ever here.
+        let until = now + grace.min(Duration::from_secs(24 * 60 * 60));
+        self.phase.send_if_modified(|phase| {
+            let first = phase.ending().is_none();
+            if first {
+                *phase = Phase::Closing(Ending { reason, until });
+            }
+            first
+        });
+        self.refresh();
+    }
+
+    /// The writer has ended, leaving `undelivered` messages behind.
+    pub(crate) fn closed(&self, undelivered: u64) {
+        self.begin_close(CloseReason::InternalError, Duration::ZERO);
+        self.budget.close();
+        {
+            let mut facts = self.facts();
+            facts.traffic.messages_undelivered += undelivered;
+            facts.closed_at = Some(Instant::now());
+        }
+        self.phase.send_if_modified(|phase| {
+            if let Phase::Closing(ending) = *phase {
+                *phase = Phase::Closed(ending);
+            }
+            true
+        });
+        self.refresh();
+    }
+
+    pub(crate) fn note_valid(&self, is_heartbeat: bool) {
+        let now = Instant::now();
+        let mut facts = self.facts();
+        facts.last_valid = Some(now);
+        if is_heartbeat {
+            facts.last_heartbeat = Some(now);
+        }
+        facts.recent.note(now, false);
+        self.publish(&mut facts, now);
+    }
+
+    pub(crate) fn note_error(&self, code: &'static str) {
+        let now = Instant::now();
+        let mut facts = self.facts();
+        facts.last_error = Some((now, code));
+        facts.recent.note(now, true);
+        facts.traffic.errors += 1;
+        self.emit(PoolEvent::Error { id: self.id, code });
+        self.publish(&mut facts, now);
+    }
+
+    pub(crate) fn set_crawler_id(&self, crawler_id: &str) {
+        self.facts().crawler_id = Some(crawler_id.into());
+    }
+
+    pub(crate) fn crawler_id(&self) -> Option<Arc<str>> {
+        self.facts().crawler_id.clone()
+    }
+
+    pub(crate) fn set_metadata(&self, key: &str, value: &str) -> bool {
+        let mut facts = self.facts();
+        let room = facts.metadata.len() < METADATA_ENTRIES || facts.metadata.contains_key(key);
+        let fits = key.len() <= METADATA_KEY_BYTES && value.len() <= METADATA_VALUE_BYTES && room;
+        if fits {
+            facts.metadata.insert(key.to_owned(), value.to_owned());
+        }
+        fits
+    }
+
+    /// Derives the state anew and tells subscribers if it changed.
+    pub(crate) fn refresh(&self) {
+        let now = Instant::now();
+        self.publish(&mut self.facts(), now);
+    }
+
+    pub(crate) fn info(&self) -> ConnectionInfo {
+        let facts = self.facts();
+        let phase = self.phase();
+        let now = facts.closed_at.unwrap_or_else(Instant::now);
+        ConnectionInfo {
+            id: self.id,
+            peer: self.peer.clone(),
+            state: self.state(&facts, phase, now),
+            close_reason: phase.ending().map(|e| e.reason),
+            crawler_id: facts.crawler_id.clone(),
+            metadata: facts.metadata.clone(),
+            connected_at: self.connected_at,
+            opened: self.opened,
+            as_of: now,
+            last_activity: facts.last_activity,
+            last_valid: facts.last_valid,
+            last_heartbeat: facts.last_heartbeat,
+            last_error: facts.last_error.map(|(_, code)| code),
+            traffic: facts.traffic,
+            input: facts.input,
+            recent: facts.recent,
+            output: Output {
+                queued_messages: self.queue.max_capacity() - self.queue.capacity(),
+                queued_bytes: self.max_queued_bytes - self.budget.available_permits(),
+                max_queued_bytes: self.max_queued_bytes,
+                write_since: facts.write_since,
+                last_write: facts.last_write,
+            },
+        }
+    }
+
+    fn state(&self, facts: &Facts, phase: Phase, now: Instant) -> ConnectionState {
+        derive(
+            phase,
+            facts.last_valid,
+            facts.last_error.map(|(at, _)| at),
+            self.limits.heartbeat_interval,
+            now,
+        )
+    }
+
+    /// Under the lock of `facts`, so that subscribers see changes in their order.
+    fn publish(&self, facts: &mut Facts, now: Instant) {
+        let to = self.state(facts, self.phase(), now);
+        let from = std::mem::replace(&mut facts.published, to);
+        if from != to {
+            self.emit(PoolEvent::StateChanged { id: self.id, from, to });
+        }
+    }
+
+    fn emit(&self, event: PoolEvent) {
+        if let Some(events) = self.events.get() {
+            // An error only says that nobody listens.
+            let _ = events.send(event);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Resolves once closing has begun. Cancel safe.
+pub(crate) async fn ending(phase: &mut watch::Receiver<Phase>) -> Ending {
+    match phase.wait_for(|p| p.ending().is_some()).await {
+        Ok(p) => p.ending(),
+        Err(_) => None,
+    }
+    // The sender lives in `Shared`, which everyone who watches also holds.
+    .unwrap_or_else(|| Ending {
+        reason: CloseReason::InternalError,
+        until: Instant::now(),
+    })
+}
+
+/// Metadata may come from a peer's greeting, so it is bounded: at most some 5 KiB a connection.
+pub(crate) const METADATA_ENTRIES: usize = 16;
+pub(crate) const METADATA_KEY_BYTES: usize = 64;
+pub(crate) const METADATA_VALUE_BYTES: usize = 256;

@@ -1,0 +1,141 @@
+//! How long a line may take, over in-memory pipes under paused time.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crawlwire_transport::{CloseReason, Connection, ConnectionHandle, ConnectionId, Limits, Line, LineReader, Peer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::time::{Instant, sleep, timeout};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Running {
+    handle: ConnectionHandle,
+    reader: LineReader<DuplexStream>,
+}
+
+/// One side a connection, its writer running, the other side bare bytes.
+fn with_raw_peer(limits: Limits) -> (Running, DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let connection = Connection::open(ours, Peer::Memory, ConnectionId(7), limits);
+    tokio::spawn(connection.writer.run());
+    let (handle, reader) = (connection.handle, connection.reader);
+    (Running { handle, reader }, theirs)
+}
+
+fn complete(text: &'static str) -> Result<Line, CloseReason> {
+    Ok(Line::Complete(text.into()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_free_before_and_between_lines() {
+    let (mut us, mut peer) = with_raw_peer(Limits::default());
+    let day = 24 * 60 * 60 * SECOND;
+    assert!(timeout(day, us.reader.recv()).await.is_err());
+    // The first line may also start late, and its pieces come slowly.
+    peer.write_all(b"fir").await.expect("room");
+    assert!(timeout(TIMEOUT - SECOND, us.reader.recv()).await.is_err());
+    peer.write_all(b"st\n").await.expect("room");
+    assert_eq!(us.reader.recv().await, complete("first"));
+    assert!(timeout(day, us.reader.recv()).await.is_err());
+    peer.write_all(b"second\n").await.expect("room");
+    assert_eq!(us.reader.recv().await, complete("second"));
+    assert_eq!(us.handle.close_reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_line_that_does_not_complete_is_cut_off() {
+    let (mut us, mut peer) = with_raw_peer(Limits::default());
+    let started = Instant::now();
+    peer.write_all(b"{\"type\"").await.expect("room");
+    assert_eq!(us.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+    assert_eq!(started.elapsed(), TIMEOUT);
+    assert_eq!(us.handle.closed().await, CloseReason::FirstLineTimeout);
+    assert_eq!(us.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+    assert_eq!(peer.read(&mut [0; 1]).await.expect("end"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_partial_line_has_its_own_time_and_name() {
+    let (mut us, mut peer) = with_raw_peer(Limits::default());
+    peer.write_all(b"first\nsec").await.expect("room");
+    sleep(TIMEOUT * 10).await;
+    let started = Instant::now();
+    assert_eq!(us.reader.recv().await, complete("first"));
+    let reader = tokio::spawn(async move { us.reader.recv().await });
+    // A trickle does not extend the time of a line.
+    while started.elapsed() < TIMEOUT - SECOND {
+        peer.write_all(b".").await.expect("room");
+        sleep(SECOND).await;
+    }
+    let end = reader.await.expect("no panic");
+    assert_eq!(end, Err(CloseReason::PartialLineTimeout));
+    assert_eq!(started.elapsed(), TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_nobody_reads_is_not_held_against_the_peer() {
+    let (mut us, mut peer) = with_raw_peer(Limits::default());
+    peer.write_all(b"par").await.expect("room");
+    for _ in 0..2 {
+        assert!(timeout(SECOND * 10, us.reader.recv()).await.is_err());
+        sleep(TIMEOUT * 2).await;
+    }
+    let started = Instant::now();
+    assert_eq!(us.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+    assert_eq!(started.elapsed(), SECOND * 10, "20 s of 30 had been used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn discarding_a_line_is_no_way_around_its_deadline() {
+    let limits = Limits {
+        max_line_bytes: 4,
+        ..Limits::default()
+    };
+    let (mut us, mut peer) = with_raw_peer(limits);
+    let started = Instant::now();
+    peer.write_all(b"12").await.expect("room");
+    assert!(timeout(SECOND * 20, us.reader.recv()).await.is_err());
+    peer.write_all(b"3456789").await.expect("room");
+    assert!(matches!(us.reader.recv().await, Ok(Line::TooLong { .. })));
+    assert_eq!(us.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+    assert_eq!(started.elapsed(), TIMEOUT);
+}
+
+/// A stream that always has more, never a newline, and takes nothing.
+#[derive(Debug)]
+struct Endless;
+
+impl AsyncRead for Endless {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = buf.remaining();
+        buf.put_slice(&vec![b'x'; room]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_flood_without_a_newline_ends_too() {
+    let limits = Limits {
+        connection_timeout: Duration::from_millis(30),
+        ..Limits::default()
+    };
+    let mut flood = Connection::open(Endless, Peer::Memory, ConnectionId(7), limits);
+    assert!(matches!(flood.reader.recv().await, Ok(Line::TooLong { .. })));
+    assert_eq!(flood.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+}

@@ -89,7 +89,10 @@ pub fn redacted(url: &str) -> String {
 /// A URL, understood.
 #[derive(Clone)]
 pub(crate) enum Location {
-    Sqlite { options: SqliteConnectOptions, create: bool },
+    Sqlite {
+        options: Box<SqliteConnectOptions>,
+        create: bool,
+    },
     Postgres(Box<PgConnectOptions>),
 }
 
@@ -124,6 +127,7 @@ impl Location {
 
     fn sqlite(options: SqliteConnectOptions, create: bool) -> Option<Self> {
         let named = options.get_filename() != Path::new("");
+        let options = Box::new(options);
         named.then_some(Self::Sqlite { options, create })
     }
 }
@@ -158,7 +162,13 @@ mod tests {
         assert_eq!(path("data/x.db"), Some(("data/x.db".into(), true)));
         assert_eq!(path("sqlite:///data/x.db?mode=rwc"), Some(("/data/x.db".into(), true)));
         assert_eq!(path("sqlite://x.db"), Some(("x.db".into(), false)));
-        for wrong in ["", "sqlite::memory:", "mysql://x/y", "sqlite://x.db?mode=ro", "sqlite://"] {
+        for wrong in [
+            "",
+            "sqlite::memory:",
+            "mysql://x/y",
+            "sqlite://x.db?mode=ro",
+            "sqlite://",
+        ] {
             assert!(Location::parse(wrong).is_err(), "{wrong} was accepted");
         }
     }

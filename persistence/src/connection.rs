@@ -18,21 +18,19 @@ use crate::sql::Sql;
 /// A statement slower than this is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// How long SQLite waits for a lock that another program holds, such as a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Instructions of SQLite's machine between two looks at the clock: about a tenth of a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 
-/// SQLite options of every connection.
-pub(crate) fn sqlite_options(options: &SqliteConnectOptions) -> SqliteConnectOptions {
+/// SQLite options of every connection. `patience` is how long it waits for a lock that another program holds, such as a
+/// backup or a shell.
+pub(crate) fn sqlite_options(options: &SqliteConnectOptions, patience: Duration) -> SqliteConnectOptions {
     options
         .clone()
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
+        .busy_timeout(patience)
         .log_statements(LevelFilter::Debug)
         .log_slow_statements(LevelFilter::Warn, SLOW)
 }
@@ -113,7 +111,7 @@ impl Connection {
     ) -> Result<Self, Trouble> {
         let kind = match location {
             Location::Sqlite { options, .. } => {
-                let mut connection = sqlite_options(options).connect().await?;
+                let mut connection = sqlite_options(options, config.transaction_timeout).connect().await?;
                 let deadline = Deadline::never();
                 let watched = deadline.clone();
                 let mut handle = connection.lock_handle().await?;

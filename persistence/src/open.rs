@@ -115,11 +115,7 @@ fn prepare_file(path: &Path, create: bool) -> Result<FileLock, OpenError> {
     }
     if create {
         // SQLite gives its log the mode of the database.
-        let made = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(path);
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         made.map_err(|error| failed(path, error))?;
     }
     Ok(FileLock(lock))
@@ -134,7 +130,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
-        .connect_with(sqlite_options(options))
+        .connect_with(sqlite_options(options, config.transaction_timeout))
         .await
         .map_err(|error| connect_error(config, error))?;
     let database = DatabaseConnection::from(pool);
@@ -192,14 +188,17 @@ async fn sqlite_pool(
                 Ok(true)
             })
         })
-        .connect_with(sqlite_options(options).pragma("query_only", "ON"))
+        .connect_with(sqlite_options(options, timeout).pragma("query_only", "ON"))
         .await?;
     Ok(pool.into())
 }
 
 async fn postgres_pool(options: &PgConnectOptions, config: &DatabaseConfig) -> Result<DatabaseConnection, sqlx::Error> {
     // Plans for the values at hand: limits and filters differ too much for one plan.
-    let settings = [("plan_cache_mode", "force_custom_plan"), ("default_transaction_read_only", "on")];
+    let settings = [
+        ("plan_cache_mode", "force_custom_plan"),
+        ("default_transaction_read_only", "on"),
+    ];
     let pool = PgPoolOptions::new()
         .max_connections(config.pool_size.max(1))
         .acquire_timeout(config.query_timeout)

@@ -83,11 +83,8 @@ async fn recoveries(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
     let servers: Vec<_> = plan.recoveries.iter().map(|recovery| &recovery.server).collect();
     let gone = plan.recoveries.iter().filter(|recovery| !recovery.connected);
     let gone: Vec<_> = gone.map(|recovery| &recovery.server).collect();
-    rows.one(
-        sql::RECOVER,
-        &json!({"servers": servers, "gone": gone, "until": until}),
-    )
-    .await?;
+    rows.one(sql::RECOVER, &json!({"servers": servers, "gone": gone, "until": until}))
+        .await?;
     Ok(())
 }
 

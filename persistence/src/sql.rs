@@ -232,15 +232,14 @@ pub(crate) const LOAD_IDENTITIES: Sql = Sql {
     ),
 };
 
-pub(crate) const LOAD_BACKLOG: Sql = Sql::same(
-    "SELECT CAST(coalesce(sum(jobs), 0) AS bigint) FROM job_counts WHERE status IN ('delayed', 'queued')",
-);
+pub(crate) const LOAD_BACKLOG: Sql =
+    Sql::same("SELECT CAST(coalesce(sum(jobs), 0) AS bigint) FROM job_counts WHERE status IN ('delayed', 'queued')");
 
 /// Servers that are back: those in `gone` lost their connections; leases last until `until` at least. On SQLite there is
 /// one server, so every session is its own, whatever it was called before.
 pub(crate) const RECOVER: Sql = Sql {
     sqlite: "UPDATE sessions SET \
-             connected = connected AND server NOT IN (SELECT value FROM json_each($1, '$.gone')), \
+             connected = connected AND json_array_length($1, '$.gone') = 0, \
              lease_expires_at = max(lease_expires_at, $1->>'until')",
     postgres: concat!(
         "UPDATE sessions SET connected = connected AND NOT server = ",
@@ -265,8 +264,7 @@ pub(crate) const INSERT_SESSIONS: Sql = insert!(
     lease_expires_at "bigint"
 );
 
-pub(crate) const UPDATE_SESSIONS: Sql =
-    update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint");
+pub(crate) const UPDATE_SESSIONS: Sql = update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint");
 
 pub(crate) const INSERT_JOBS: Sql = insert!(
     "jobs", "", id "bigint", public_id "text", web_app_job_id "text", identity "text", account_id "bigint",

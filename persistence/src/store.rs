@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
-use crawlwire_progress::view::{
-    ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
-};
+use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
 use crawlwire_progress::{CredentialKey, JobKey, Store, StoreError, Timestamp};
 use crawlwire_protocol::AccessToken;
 use sea_orm::DatabaseConnection;

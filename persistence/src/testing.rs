@@ -13,15 +13,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crawlwire_progress::Timestamp;
-use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::sqlite::SqlitePoolOptions;
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor};
-use sea_orm::{DbBackend, sqlx};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, sqlx};
 use tempfile::TempDir;
 
 use crate::DatabaseConfig;
 use crate::config::{Clock, KEY_FILE_NAME, Location};
 use crate::connection::Connection;
-use crate::sql;
+use crate::{read, sql};
 
 /// A clock that stands still until it is moved.
 #[derive(Debug, Clone)]
@@ -84,7 +85,10 @@ impl TestDatabase {
                 let required = std::env::var("CRAWLWIRE_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
                 assert!(!required, "PostgreSQL is required: {reason}");
                 tracing::error!(reason, "skipped, no PostgreSQL");
-                #[expect(clippy::print_stderr, reason = "a test that does not run must not look like one that did")]
+                #[expect(
+                    clippy::print_stderr,
+                    reason = "a test that does not run must not look like one that did"
+                )]
                 {
                     eprintln!("SKIPPED, NO POSTGRESQL: {reason}");
                 }
@@ -114,33 +118,42 @@ impl TestDatabase {
         self.dir.path()
     }
 
+    /// One connection to it, past the store.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn pool(&self) -> DatabaseConnection {
+        match Location::parse(&self.url).expect("our own URL") {
+            Location::Sqlite { options, .. } => {
+                let pool = SqlitePoolOptions::new().max_connections(1).connect_with(*options).await;
+                pool.expect("the database answers").into()
+            }
+            Location::Postgres(options) => {
+                let pool = PgPoolOptions::new().max_connections(1).connect_with(*options).await;
+                pool.expect("the database answers").into()
+            }
+        }
+    }
+
     /// Runs a statement past the store, as an operator with a shell would; how many rows it changed.
     ///
     /// # Errors
     /// What the database says.
     pub async fn execute(&self, text: &str) -> Result<u64, String> {
-        let text = AssertSqlSafe(text.to_owned());
-        let changed = match Location::parse(&self.url).map_err(|error| error.to_string())? {
-            Location::Sqlite { options, .. } => {
-                let mut connection = options.connect().await.map_err(|error| error.to_string())?;
-                let done = connection.execute(text).await;
-                done.map(|done| done.rows_affected())
-            }
-            Location::Postgres(options) => {
-                let mut connection = options.connect().await.map_err(|error| error.to_string())?;
-                let done = connection.execute(text).await;
-                done.map(|done| done.rows_affected())
-            }
-        };
-        changed.map_err(|error| error.to_string())
+        let pool = self.pool().await;
+        let changed = pool.execute_unprepared(text).await;
+        pool.close().await.map_err(|error| error.to_string())?;
+        changed
+            .map(|changed| changed.rows_affected())
+            .map_err(|error| error.to_string())
     }
 
     /// How the planner would run each of the writer's statements that touches `jobs`, with a parameter of this many
-    /// rows: name and plan.
+    /// rows, and each query over `jobs`: name and plan.
     ///
     /// # Panics
     /// When the database does not answer.
-    pub async fn plans(&self, size: i64) -> Vec<(&'static str, String)> {
+    pub async fn plans(&self, size: i64) -> Vec<(String, String)> {
         let location = Location::parse(&self.url).expect("our own URL");
         let mut connection = Connection::open(&location, &self.config(), Arc::default())
             .await
@@ -157,11 +170,28 @@ impl TestDatabase {
                         "DEALLOCATE ALL".to_owned(),
                         format!("PREPARE hot (text) AS {text}"),
                     ] {
-                        connection.explain(setup, 0).await.expect("a statement that can be prepared");
+                        connection
+                            .explain(setup, 0)
+                            .await
+                            .expect("a statement that can be prepared");
                     }
-                    connection.explain(format!("EXPLAIN EXECUTE hot ('{parameter}')"), 0).await
+                    connection
+                        .explain(format!("EXPLAIN EXECUTE hot ('{parameter}')"), 0)
+                        .await
                 }
             };
+            plans.push((name.to_owned(), lines.expect("a plan").join("\n")));
+        }
+        if connection.backend() == DbBackend::Postgres {
+            // Queries run under the planner's own settings.
+            connection.explain("RESET ALL".to_owned(), 0).await.expect("settings");
+        }
+        for (name, text) in read::hot(connection.backend()) {
+            let (explain, column) = match connection.backend() {
+                DbBackend::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+                _ => ("EXPLAIN", 0),
+            };
+            let lines = connection.explain(format!("{explain} {text}"), column).await;
             plans.push((name, lines.expect("a plan").join("\n")));
         }
         connection.close().await;
@@ -232,18 +262,25 @@ impl Cluster {
         let dir = dir.map_err(|error| error.to_string())?.keep();
         let mut command = Command::new("sh");
         command.arg("-c").arg(SCRIPT).arg("sh").arg(&dir).arg(&programs);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir(&dir);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command.current_dir(&dir);
         let root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if root {
             // PostgreSQL refuses to run as root.
-            let (uid, gid) = user("postgres").ok_or("PostgreSQL does not run as root, and there is no user postgres")?;
+            let (uid, gid) =
+                user("postgres").ok_or("PostgreSQL does not run as root, and there is no user postgres")?;
             chown(&dir, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
             command.uid(uid).gid(gid);
         }
         let mut server = command.spawn().map_err(|error| error.to_string())?;
         let mut said = String::new();
         if let Some(output) = server.stdout.take() {
-            BufReader::new(output).read_line(&mut said).map_err(|error| error.to_string())?;
+            BufReader::new(output)
+                .read_line(&mut said)
+                .map_err(|error| error.to_string())?;
         }
         if said.trim() != "ready" {
             let log = std::fs::read_to_string(dir.join("start")).unwrap_or_default();

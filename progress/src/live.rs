@@ -12,6 +12,9 @@ use crate::lifecycle::Lease;
 use crate::store::PROGRESS_ROWS_MAX;
 use crate::view::ProgressView;
 
+/// Numbers for the reports of one job in one millisecond: more than a crawler sends.
+const REPORTS_PER_MS: i64 = 1000;
+
 /// The newest reports of the jobs that are held. Bounded by the number of those.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -44,7 +47,7 @@ impl Live {
         message: &JobProgress,
         now: Timestamp,
     ) -> ProgressView {
-        let n = self.next_n(job, lease);
+        let n = self.next_n(job, lease, now);
         let view = ProgressView {
             attempt,
             n,
@@ -76,7 +79,7 @@ impl Live {
     ) -> ProgressView {
         ProgressView {
             attempt,
-            n: self.next_n(job, lease),
+            n: self.next_n(job, lease, now),
             overall_completion: 1.0,
             time_elapsed: message.total_duration.get(),
             estimated_time_remaining: Some(0.0),
@@ -87,7 +90,7 @@ impl Live {
 
     /// The last report of a job that ended badly, if the crawler said how far it came.
     pub fn failed(&mut self, job: JobKey, lease: Lease, partial: &[ProgressData], now: Timestamp) -> ProgressView {
-        let n = self.next_n(job, lease);
+        let n = self.next_n(job, lease, now);
         let last = self.get(job).cloned();
         ProgressView {
             n,
@@ -126,7 +129,12 @@ impl Live {
 
     /// Marks reports as changed again, when writing them did not work.
     pub fn put_back(&mut self, reports: &[(JobKey, Lease, ProgressView)]) {
-        self.changed.extend(reports.iter().map(|(job, ..)| *job).filter(|job| self.jobs.contains_key(job)));
+        self.changed.extend(
+            reports
+                .iter()
+                .map(|(job, ..)| *job)
+                .filter(|job| self.jobs.contains_key(job)),
+        );
     }
 
     /// All active jobs together; none when there are none.
@@ -139,12 +147,14 @@ impl Live {
         })
     }
 
-    /// Reports are numbered within a lease, so that a late write of an older one can be told.
-    fn next_n(&self, job: JobKey, lease: Lease) -> i64 {
+    /// Reports are numbered within a lease, so that a late write of an older one can be told. The numbers follow the
+    /// time, so they go on rising when a later connection, or a later run of this server, takes the lease over.
+    fn next_n(&self, job: JobKey, lease: Lease, now: Timestamp) -> i64 {
+        let first = now.0.saturating_mul(REPORTS_PER_MS);
         self.jobs
             .get(&job)
             .filter(|report| report.lease.fence == lease.fence)
-            .map_or(1, |report| report.view.n + 1)
+            .map_or(first, |report| first.max(report.view.n + 1))
     }
 }
 
@@ -163,24 +173,31 @@ mod tests {
         }
     }
 
+    const LEASE: Lease = Lease {
+        session: SessionKey(1),
+        fence: Fence(1),
+    };
+
+    fn report(live: &mut Live, job: i64, lease: Lease, completion: f64, now: i64) -> i64 {
+        let report = live.report(JobKey(job), lease, 1, &message(completion), Timestamp(now));
+        assert_eq!(live.get(JobKey(job)), Some(&report));
+        report.n
+    }
+
     #[test]
     fn only_the_newest_report_is_handed_out_and_only_once() {
         let mut live = Live::default();
-        let lease = Lease {
-            session: SessionKey(1),
-            fence: Fence(1),
-        };
         for completion in [0.1, 0.2, 0.3] {
-            live.report(JobKey(1), lease, 1, &message(completion), Timestamp(0));
+            report(&mut live, 1, LEASE, completion, 0);
         }
-        live.report(JobKey(2), lease, 1, &message(0.5), Timestamp(0));
+        report(&mut live, 2, LEASE, 0.5, 0);
         let groups = live.drain();
         assert_eq!(groups.len(), 1);
         let rows: Vec<_> = groups[0]
             .iter()
             .map(|(key, _, view)| (key.0, view.n, view.overall_completion))
             .collect();
-        assert_eq!(rows, [(1, 3, 0.3), (2, 1, 0.5)]);
+        assert_eq!(rows, [(1, 2, 0.3), (2, 0, 0.5)]);
         assert!(live.drain().is_empty());
         assert_eq!(
             live.aggregate(),
@@ -192,5 +209,40 @@ mod tests {
         live.forget(JobKey(1));
         live.forget(JobKey(2));
         assert_eq!(live.aggregate(), None);
+    }
+
+    #[test]
+    fn numbers_rise_through_a_takeover_and_a_clock_that_steps_back() {
+        let mut live = Live::default();
+        let first = report(&mut live, 1, LEASE, 0.1, 1_000);
+        let second = report(&mut live, 1, LEASE, 0.2, 900);
+        assert!(second > first);
+        live.forget(JobKey(1));
+        let taken_over = Lease {
+            session: SessionKey(2),
+            ..LEASE
+        };
+        assert!(report(&mut live, 1, taken_over, 0.3, 1_500) > second);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_handed_out_again_unless_it_is_forgotten() {
+        let mut live = Live::default();
+        for job in 0..PROGRESS_ROWS_MAX as i64 + 1 {
+            report(&mut live, job, LEASE, 0.5, 0);
+        }
+        let groups = live.drain();
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [PROGRESS_ROWS_MAX, 1]);
+        live.put_back(&groups[1]);
+        live.put_back(&groups[0][..2]);
+        live.forget(JobKey(0));
+        report(&mut live, 1, LEASE, 0.75, 1);
+        let again: Vec<_> = live
+            .drain()
+            .concat()
+            .into_iter()
+            .map(|(job, _, view)| (job.0, view.n))
+            .collect();
+        assert_eq!(again, [(1, REPORTS_PER_MS), (PROGRESS_ROWS_MAX as i64, 0)], "the newest of each");
     }
 }

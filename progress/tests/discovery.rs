@@ -64,15 +64,26 @@ fn a_thing_is_found_once_in_a_crawl() {
     let (root, holder) = (crawl.root, &crawl.holder);
     let batch = || groups(&["a", "b", "a"]);
     assert_eq!(crawl.verdicts(root, holder, batch()), [ACCEPTED, ACCEPTED, DUPLICATE]);
-    assert_eq!(crawl.verdicts(root, holder, batch()), [DUPLICATE; 3], "the same batch again");
+    assert_eq!(
+        crawl.verdicts(root, holder, batch()),
+        [DUPLICATE; 3],
+        "the same batch again"
+    );
     let again = vec![("self".to_owned(), item(JobType::CrawlGroup, "root"))];
     assert_eq!(crawl.verdicts(root, holder, again), [DUPLICATE], "the root itself");
     let other_type = vec![("other".to_owned(), item(JobType::CrawlProject, "a"))];
-    assert_eq!(crawl.verdicts(root, holder, other_type), [ACCEPTED], "another type is another job");
+    assert_eq!(
+        crawl.verdicts(root, holder, other_type),
+        [ACCEPTED],
+        "another type is another job"
+    );
 
     let (child, child_holder) = crawl.child(root, holder, "c");
     let (sibling, sibling_holder) = crawl.child(root, holder, "d");
-    assert_eq!(crawl.verdicts(child, &child_holder, groups(&["a", "e"])), [DUPLICATE, ACCEPTED]);
+    assert_eq!(
+        crawl.verdicts(child, &child_holder, groups(&["a", "e"])),
+        [DUPLICATE, ACCEPTED]
+    );
     moved(crawl.world.store.apply(complete(child, &child_holder)));
     let seen = groups(&["c", "e", "root", "f"]);
     assert_eq!(
@@ -85,7 +96,11 @@ fn a_thing_is_found_once_in_a_crawl() {
 
     let second = crawl.world.submitted("another-crawl");
     let second_holder = crawl.world.running(second, crawl.session);
-    assert_eq!(crawl.verdicts(second, &second_holder, groups(&["a"])), [ACCEPTED], "another crawl");
+    assert_eq!(
+        crawl.verdicts(second, &second_holder, groups(&["a"])),
+        [ACCEPTED],
+        "another crawl"
+    );
 }
 
 #[test]
@@ -103,7 +118,10 @@ fn children_inherit_and_are_told() {
     };
     let found = crawl.found(crawl.root, &crawl.holder, groups(&["a"]));
     let fact = found[0].1.clone().unwrap();
-    assert_eq!((fact.arrow, fact.from, fact.state), (Arrow::Discover, None, State::Queued));
+    assert_eq!(
+        (fact.arrow, fact.from, fact.state),
+        (Arrow::Discover, None, State::Queued)
+    );
     assert_eq!((fact.fence, fact.attempt, fact.session), (Fence(0), 0, None));
     let (grandchild, _) = {
         let holder = crawl.world.running(fact.job, crawl.session);
@@ -117,7 +135,10 @@ fn children_inherit_and_are_told() {
         assert_eq!(view.credential, root.credential);
         assert!(view.credential.is_some());
         assert_eq!(view.spec.host, root.spec.host);
-        assert_eq!((&view.spec.provider, &view.spec.user_id), (&root.spec.provider, &root.spec.user_id));
+        assert_eq!(
+            (&view.spec.provider, &view.spec.user_id),
+            (&root.spec.provider, &root.spec.user_id)
+        );
         assert_eq!(view.web_app_job_id, view.public_id);
         assert_eq!(view.spec.priority, 2.0);
     }
@@ -144,7 +165,10 @@ fn each_budget_is_named_and_holds_exactly() {
         "a duplicate costs no budget"
     );
     let (grandchild, deepest) = crawl.child(child, &child_holder, "e");
-    assert_eq!(crawl.verdicts(grandchild, &deepest, groups(&["f"])), [over(Budget::Depth)]);
+    assert_eq!(
+        crawl.verdicts(grandchild, &deepest, groups(&["f"])),
+        [over(Budget::Depth)]
+    );
     assert_eq!(
         crawl.verdicts(child, &child_holder, groups(&["f", "g"])),
         [ACCEPTED, over(Budget::Tree)],
@@ -179,10 +203,17 @@ fn two_parents_of_a_tree_in_one_batch_share_its_budget() {
     let session = sheet.session(10, None);
     let root = sheet.job(1);
     let one = holder(session, Fence(1));
-    let first = vec![claim(root, session), start(root, &one), discover(root, &one, groups(&["a", "b"]))];
+    let first = vec![
+        claim(root, session),
+        start(root, &one),
+        discover(root, &one, groups(&["a", "b"])),
+    ];
     sheet.batch(first);
     let children: Vec<_> = sheet.jobs.keys().copied().filter(|key| *key != root).collect();
-    let mut ops: Vec<_> = children.iter().flat_map(|key| [claim(*key, session), start(*key, &one)]).collect();
+    let mut ops: Vec<_> = children
+        .iter()
+        .flat_map(|key| [claim(*key, session), start(*key, &one)])
+        .collect();
     ops.push(discover(children[0], &one, groups(&["c", "d"])));
     ops.push(discover(children[1], &one, groups(&["c", "e"])));
     ops.push(discover(root, &one, groups(&["e"])));

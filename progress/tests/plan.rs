@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::store::{Ending, Op, Outcome, Rejection};
 use crawlwire_progress::view::ProgressView;
@@ -11,8 +9,6 @@ use crawlwire_progress::{Arrow, Fence, JobKey, Policy, SessionKey, State, Store}
 
 use support::sheet::Sheet;
 use support::*;
-
-const HALF_LEASE: Duration = Duration::from_secs(45);
 
 #[test]
 fn operations_on_one_job_fold_into_one_row_and_one_event() {
@@ -47,7 +43,10 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
         panic!("{:?}", plan.events)
     };
     assert_eq!(event.arrows, [Arrow::Claim, Arrow::Start, Arrow::Finish]);
-    assert_eq!((event.state, event.fence, event.attempt), (State::Completed, Fence(1), 1));
+    assert_eq!(
+        (event.state, event.fence, event.attempt),
+        (State::Completed, Fence(1), 1)
+    );
     assert_eq!(event.session.as_deref(), Some("session-10"));
     assert!(plan.progress.iter().all(|(key, view)| *key == job && view.attempt == 1));
     assert_eq!(plan.progress.last().unwrap().1.n, 9);
@@ -122,7 +121,12 @@ fn what_is_refused_leaves_no_trace() {
             report(job, who.lease(), 100),
         ]);
     }
-    ops.extend([claim(job, other), claim(unknown, other), adopt("job-1", other), adopt("nobody", other)]);
+    ops.extend([
+        claim(job, other),
+        claim(unknown, other),
+        adopt("job-1", other),
+        adopt("nobody", other),
+    ]);
     let plan = sheet.plan(ops);
     assert!(plan.changed.is_empty() && plan.events.is_empty() && plan.progress.is_empty());
     assert!(plan.new_jobs.is_empty() && plan.sessions.is_empty() && plan.credentials.is_empty());
@@ -228,10 +232,17 @@ fn a_name_is_taken_once() {
         Op::Submit(Box::new(second)),
     ]);
     assert_eq!(plan.outcomes[1], taken("one"), "within one batch too");
-    assert_eq!((plan.new_jobs.len(), plan.credentials.len(), plan.backlog_change), (1, 0, 1));
+    assert_eq!(
+        (plan.new_jobs.len(), plan.credentials.len(), plan.backlog_change),
+        (1, 0, 1)
+    );
     let unnamed = Op::Submit(Box::new(new_job("web-2")));
     let outcomes = sheet.batch(vec![unnamed, Op::Submit(Box::new(named("three", "web-2")))]);
-    assert_eq!(outcomes[1], taken("web-2"), "a job without a name has its public id for one");
+    assert_eq!(
+        outcomes[1],
+        taken("web-2"),
+        "a job without a name has its public id for one"
+    );
 }
 
 #[test]
@@ -244,7 +255,13 @@ fn a_full_queue_refuses_submissions_within_a_batch_too() {
     let job = sheet.job(1);
     let submit = |id: &str| Op::Submit(Box::new(new_job(id)));
     let full = Outcome::Refused(Rejection::QueueFull { limit: 2 });
-    let outcomes = sheet.batch(vec![submit("a"), submit("b"), claim(job, session), submit("c"), submit("d")]);
+    let outcomes = sheet.batch(vec![
+        submit("a"),
+        submit("b"),
+        claim(job, session),
+        submit("c"),
+        submit("d"),
+    ]);
     assert!(matches!(outcomes[0], Outcome::Submitted(_)));
     assert_eq!(outcomes[1], full);
     assert!(matches!(outcomes[3], Outcome::Submitted(_)), "a claim made room");
@@ -260,7 +277,10 @@ fn a_full_queue_refuses_submissions_within_a_batch_too() {
     let Outcome::Discovered(verdicts) = &outcomes[1] else {
         panic!("{outcomes:?}")
     };
-    assert!(verdicts.iter().all(|(_, fact)| fact.is_some()), "what a crawl finds is never held back");
+    assert!(
+        verdicts.iter().all(|(_, fact)| fact.is_some()),
+        "what a crawl finds is never held back"
+    );
     assert_eq!(outcomes[2], full);
     assert_eq!((sheet.backlog, sheet.backlog_recounted()), (5, 5));
 }
@@ -276,10 +296,16 @@ fn a_recovery_reaches_the_operations_behind_it_in_the_batch() {
     assert_eq!(outcomes[1], Outcome::Swept(vec![]), "nothing expires after an outage");
     assert_eq!(sheet.sessions[&session].lease_expires_at, full);
 
-    sheet.now = sheet.now.after(HALF_LEASE);
+    sheet.now = sheet.now.after(sheet.policy.lease / 2);
     let full = sheet.now.after(sheet.policy.lease);
     sheet.batch(vec![Op::Disconnect(session), recover(true)]);
     assert_eq!(sheet.sessions[&session].lease_expires_at, full, "the last one counts");
     let lease = sheet.lease(job);
-    assert_eq!(lease, Lease { session, fence: Fence(1) });
+    assert_eq!(
+        lease,
+        Lease {
+            session,
+            fence: Fence(1)
+        }
+    );
 }

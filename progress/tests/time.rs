@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Op, Outcome, SWEEP_MAX};
+use crawlwire_progress::store::{Op, SWEEP_MAX};
 use crawlwire_progress::{Arrow, Fact, Fence, JobKey, PauseReason, Policy, SessionKey, State, Store};
 
 use support::*;
@@ -31,7 +31,11 @@ fn only_a_live_session_may_claim() {
     let (gone, alive) = (world.open("gone", None), world.open("alive", None));
     world.store.apply(Op::Disconnect(gone));
     let stale = refused(Refusal::Stale);
-    assert_eq!(world.store.apply(claim(job, gone)), stale, "it would never hear of the job");
+    assert_eq!(
+        world.store.apply(claim(job, gone)),
+        stale,
+        "it would never hear of the job"
+    );
     assert_eq!(world.store.apply(claim(job, SessionKey(99))), stale);
     world.later(world.policy.lease);
     assert_eq!(world.store.apply(claim(job, alive)), stale, "its lease is over");
@@ -83,8 +87,15 @@ fn a_running_job_expires_to_the_queue_and_at_the_limit_fails() {
     assert_eq!(steps(&facts), [(job, Arrow::Expire, State::Queued)]);
     assert_eq!((facts[0].from, facts[0].session), (Some(State::Running), Some(session)));
     let row = world.row(job);
-    assert_eq!((row.failures, row.attempt, row.fence, row.resume), (1, 1, Fence(2), true));
-    assert_eq!(world.events(job).last().unwrap().session.as_deref(), Some("s"), "who lost it");
+    assert_eq!(
+        (row.failures, row.attempt, row.fence, row.resume),
+        (1, 1, Fence(2), true)
+    );
+    assert_eq!(
+        world.events(job).last().unwrap().session.as_deref(),
+        Some("s"),
+        "who lost it"
+    );
     assert_eq!(world.store.apply(complete(job, &first)), refused(Refusal::Stale));
     assert_eq!(world.sweep(), [], "once");
 
@@ -132,7 +143,11 @@ fn an_assignment_nobody_starts_is_taken_back_and_a_start_forgives_misses() {
     assert_eq!(world.row(job).misses, 1);
     let holder = world.running(job, session);
     assert_eq!(world.row(job).misses, 0);
-    assert_eq!(world.store.apply(release(job, &holder)), refused(Refusal::Stale), "it runs");
+    assert_eq!(
+        world.store.apply(release(job, &holder)),
+        refused(Refusal::Stale),
+        "it runs"
+    );
 }
 
 #[test]
@@ -225,7 +240,11 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
     let another = world.open("another", Some("process-2"));
     let unknown = world.open("tcp", None);
     let theirs = refused(Refusal::HeldByAnother);
-    assert_eq!(world.store.apply(adopt("job", new)), theirs, "the old connection stands");
+    assert_eq!(
+        world.store.apply(adopt("job", new)),
+        theirs,
+        "the old connection stands"
+    );
     world.store.apply(Op::Disconnect(old));
     assert_eq!(world.store.apply(adopt("job", another)), theirs);
     assert_eq!(world.store.apply(adopt("job", unknown)), theirs);
@@ -234,16 +253,27 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
 
     let before = world.row(job);
     let fact = moved(world.store.apply(adopt("job", new)));
-    assert_eq!((fact.arrow, fact.fence, fact.session), (Arrow::Adopt, holder.fence, Some(new)));
+    assert_eq!(
+        (fact.arrow, fact.fence, fact.session),
+        (Arrow::Adopt, holder.fence, Some(new))
+    );
     let mut expected = before;
     expected.session = Some(new);
     assert_eq!(world.row(job), expected, "no attempt spent, nothing else changed");
     assert_eq!(world.events(job).last().unwrap().session.as_deref(), Some("new"));
-    assert_eq!(world.store.apply(complete(job, &holder)), refused(Refusal::Stale), "the old one is out");
+    assert_eq!(
+        world.store.apply(complete(job, &holder)),
+        refused(Refusal::Stale),
+        "the old one is out"
+    );
     world.later(world.policy.reattach_grace);
     assert_eq!(world.sweep(), [], "the lease is the new session's");
     moved(world.store.apply(complete(job, &support::holder(new, fact.fence))));
-    assert_eq!(world.store.apply(adopt("job", new)), refused(Refusal::Stale), "it has ended");
+    assert_eq!(
+        world.store.apply(adopt("job", new)),
+        refused(Refusal::Stale),
+        "it has ended"
+    );
 }
 
 #[test]
@@ -282,7 +312,10 @@ fn a_server_that_starts_lets_its_crawlers_come_back() {
     assert_eq!(world.sweep(), [], "one full lease");
     assert_eq!(world.lease_of(old), world.now().after(world.policy.lease));
     world.store.apply(Op::Renew(vec![idle]));
-    assert_eq!(world.store.apply(claim(world.submitted("next"), idle)), refused(Refusal::Stale));
+    assert_eq!(
+        world.store.apply(claim(world.submitted("next"), idle)),
+        refused(Refusal::Stale)
+    );
     let new = world.open("new", Some("process-1"));
     moved(world.store.apply(adopt("job", new)));
     world.later(world.policy.lease - INSTANT);
@@ -316,16 +349,38 @@ fn the_connections_of_another_server_are_not_touched_by_a_start() {
 
 #[test]
 fn sessions_are_forgotten_a_day_after_their_end() {
-    let world = world();
-    let (ended, standing) = (world.open("ended", None), world.open("standing", None));
-    world.store.apply(Op::Disconnect(ended));
+    let remembered = |hours: u64| {
+        let world = world();
+        let (ended, _) = (world.open("ended", None), world.open("standing", None));
+        world.store.apply(Op::Disconnect(ended));
+        world.later(Duration::from_secs(hours * 3600));
+        world.sweep();
+        // Shows every session that there is, by giving each a lease.
+        world.store.apply(recover(true));
+        let views = ready(world.store.sessions(10)).unwrap();
+        views.into_iter().map(|view| view.name).collect::<Vec<_>>()
+    };
+    assert_eq!(remembered(23), ["standing", "ended"]);
+    assert_eq!(remembered(25), ["standing"]);
+}
+
+#[test]
+fn a_session_that_holds_a_job_is_not_forgotten() {
+    let world = World::new(Policy {
+        lease: Duration::from_secs(3600),
+        ..Policy::default()
+    });
+    let session = world.open("s", None);
+    // More jobs than one sweep moves, so that one is still held after it.
+    for number in 0..=SWEEP_MAX {
+        world.assigned(world.submitted(&format!("job-{number}")), session);
+    }
+    world.store.apply(Op::Disconnect(session));
     world.later(Duration::from_secs(25 * 3600));
-    world.sweep();
-    let outcome = world.store.apply(Op::Renew(vec![ended, standing]));
-    assert_eq!(outcome, Outcome::Done);
-    let names: Vec<_> = ready(world.store.sessions(10)).unwrap().into_iter().map(|view| view.name).collect();
-    assert_eq!(names, ["standing"]);
-    assert_eq!(world.store.apply(claim(world.submitted("job"), ended)), refused(Refusal::Stale));
+    assert_eq!(world.sweep().len(), SWEEP_MAX);
+    let last = world.sweep();
+    assert_eq!(last.len(), 1);
+    assert_eq!(world.events(last[0].job).last().unwrap().session.as_deref(), Some("s"));
 }
 
 #[test]
@@ -339,11 +394,17 @@ fn failures_count_to_the_limit_and_a_hopeless_one_ends_it() {
     let second = world.running(job, session);
     assert_eq!(moved(world.store.apply(fail(job, &second, true))).state, State::Failed);
     let view = world.view(job);
-    assert_eq!((view.attempt, view.failures, view.finished_at), (2, 2, Some(world.now())));
+    assert_eq!(
+        (view.attempt, view.failures, view.finished_at),
+        (2, 2, Some(world.now()))
+    );
     assert!(view.error.is_some());
 
     let hopeless = world.submitted("hopeless");
     let holder = world.running(hopeless, session);
-    assert_eq!(moved(world.store.apply(fail(hopeless, &holder, false))).state, State::Failed);
+    assert_eq!(
+        moved(world.store.apply(fail(hopeless, &holder, false))).state,
+        State::Failed
+    );
     assert_eq!(world.row(hopeless).failures, 1);
 }

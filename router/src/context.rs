@@ -11,7 +11,7 @@ use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
 use crawlwire_progress::view::{ErrorRow, JobView, ProgressView};
 use crawlwire_progress::{Fact, JobKey, Op, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, SetOnce, broadcast};
 
 use crate::event::Event;
 use crate::session::{Held, Peer, Session, Sessions};
@@ -21,6 +21,9 @@ const EVENTS_KEPT: usize = 4096;
 
 /// Errors that wait for the log. What comes on top, under a flood, is only counted.
 const ERRORS_WAITING_MAX: usize = 1024;
+
+/// Bytes of a text in the error log, since peers have a say in it. Enough for a sentence or two.
+const ERROR_BYTES_MAX: usize = 1000;
 
 /// First and longest wait between tries while the database is away.
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -92,6 +95,8 @@ pub(crate) struct Shared {
     live: Mutex<Live>,
     errors: Mutex<VecDeque<ErrorRow>>,
     pub(crate) events: broadcast::Sender<Event>,
+    /// Set when the sessions of an earlier run are closed; no new one opens before, or it would be closed with them.
+    pub(crate) recovered: SetOnce<()>,
     /// Tells the dispatcher that there may be something to give out.
     pub(crate) wake: Notify,
     /// Cleared when the server drains: nothing is given out any more.
@@ -108,6 +113,7 @@ impl Shared {
             live: Mutex::default(),
             errors: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
+            recovered: SetOnce::new(),
             wake: Notify::new(),
             dispatching: AtomicBool::new(true),
             counters: Counters::default(),
@@ -136,7 +142,10 @@ impl Shared {
         self.publish(Event::Job(fact));
     }
 
-    pub(crate) fn log_error(&self, row: ErrorRow) {
+    pub(crate) fn log_error(&self, mut row: ErrorRow) {
+        for text in row.job.iter_mut().chain([&mut row.message]) {
+            text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+        }
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() < ERRORS_WAITING_MAX {
             errors.push_back(row);

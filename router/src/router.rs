@@ -108,17 +108,7 @@ impl Router {
         let job = job_id(&message).map(JobId::to_string);
         let handled = match AssertUnwindSafe(self.process(peer, message)).catch_unwind().await {
             Ok(handled) => handled,
-            Err(_) => {
-                tracing::error!(peer = peer.name(), type_name, "a handler panicked");
-                self.log_error(
-                    peer,
-                    Category::Internal,
-                    "handler_panicked",
-                    job,
-                    format!("handling {type_name}"),
-                );
-                Handled::Done(Processed::failed("internal error"))
-            }
+            Err(_) => Handled::Done(self.panicked(peer, &type_name, job.clone())),
         };
         let router = self.clone();
         let peer = peer.clone();
@@ -128,10 +118,17 @@ impl Router {
                 Handled::Pending(pending) => AssertUnwindSafe(pending)
                     .catch_unwind()
                     .await
-                    .unwrap_or_else(|_| Processed::failed("internal error")),
+                    .unwrap_or_else(|_| router.panicked(&peer, &type_name, job)),
             };
             router.conclude(&peer, &type_name, processed).await
         })
+    }
+
+    fn panicked(&self, peer: &Peer, type_name: &str, job: Option<String>) -> Processed {
+        tracing::error!(peer = peer.name(), type_name, "a handler panicked");
+        let place = "a handler or middleware panicked".to_owned();
+        self.log_error(peer, Category::Internal, "handler_panicked", job, place);
+        Processed::failed("internal error")
     }
 
     async fn process(&self, peer: &Arc<Peer>, message: Inbound) -> Handled {
@@ -151,7 +148,9 @@ impl Router {
             }
         };
         // Only a message of the protocol makes a peer a crawler that may be given work.
-        if let (Decoded::Known(_), Err(error)) = (&message, self.session(peer).await) {
+        if matches!(message, Decoded::Known(_))
+            && let Err(error) = self.session(peer).await
+        {
             return Handled::Done(Processed::failed(error.to_string()));
         }
         let context = Context {
@@ -219,10 +218,7 @@ impl Router {
             tracing::debug!(peer = peer.name(), %error, "answer not sent");
         }
         for middleware in self.chain().iter().rev() {
-            let hook = AssertUnwindSafe(middleware.after_process(peer, type_name, &processed)).catch_unwind();
-            if hook.await.is_err() {
-                tracing::error!(middleware = middleware.name(), type_name, "middleware panicked");
-            }
+            guarded(&**middleware, async { middleware.after_process(peer, type_name, &processed).await }).await;
         }
         processed
     }
@@ -241,6 +237,7 @@ impl Router {
 
     /// The peer's session; opened when there is none.
     async fn session(&self, peer: &Arc<Peer>) -> Result<Arc<Session>, StoreError> {
+        self.shared.recovered.wait().await;
         let opened = peer
             .session_cell()
             .get_or_try_init(|| async {
@@ -326,12 +323,16 @@ impl Router {
     /// When leases cannot be given back their time at the start, because the database refuses.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), StoreError> {
         let server = self.shared.config.server.clone();
-        self.shared
+        let recovered = self
+            .shared
             .persist(Op::Recover {
                 server,
                 connected: false,
             })
-            .await?;
+            .await;
+        // Set even if the store is broken: whoever waits shall hear of it too.
+        let _ = self.shared.recovered.set(());
+        recovered?;
         let router = self.clone();
         let sending = move || router.chain();
         tokio::join!(
@@ -406,13 +407,14 @@ pub(crate) async fn send(
 ) -> Result<(), SendError> {
     let type_name = message.message.kind().as_str();
     for middleware in chain {
-        match AssertUnwindSafe(middleware.before_send(peer, message))
-            .catch_unwind()
-            .await
-        {
-            Ok(Verdict::Pass(passed)) => message = passed,
-            Ok(Verdict::Drop) => return Ok(()),
-            Ok(Verdict::Refuse(_)) | Err(_) => return Err(SendError::Closed),
+        match guarded(&**middleware, async { middleware.before_send(peer, message).await }).await {
+            Some(Verdict::Pass(passed)) => message = passed,
+            Some(Verdict::Drop) => return Ok(()),
+            Some(Verdict::Refuse(reason)) => {
+                tracing::warn!(peer = peer.name(), middleware = middleware.name(), type_name, reason, "not sent");
+                return Err(SendError::Closed);
+            }
+            None => return Err(SendError::Closed),
         }
     }
     let sent = match encode(&message) {
@@ -423,9 +425,15 @@ pub(crate) async fn send(
         }
     };
     for middleware in chain.iter().rev() {
-        let _ = AssertUnwindSafe(middleware.after_send(peer, type_name, sent.is_ok()))
-            .catch_unwind()
-            .await;
+        guarded(&**middleware, async { middleware.after_send(peer, type_name, sent.is_ok()).await }).await;
     }
     sent
+}
+
+/// Calls a hook; None when it panicked, in the call itself or in its future.
+async fn guarded<T>(middleware: &dyn Middleware, hook: impl Future<Output = T>) -> Option<T> {
+    let outcome = AssertUnwindSafe(hook).catch_unwind().await;
+    outcome
+        .inspect_err(|_| tracing::error!(middleware = middleware.name(), "middleware panicked"))
+        .ok()
 }

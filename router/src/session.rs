@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::{CredentialKey, Fence, JobKey, SessionKey};
 use crawlwire_protocol::message::{Heartbeat, SystemStatus};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::time::Instant;
 
 /// Why a line could not be handed to a connection.
@@ -114,7 +114,40 @@ pub struct Session {
     said: Mutex<Said>,
     /// Whether something was heard since the lease was last renewed.
     heard: AtomicBool,
+    /// Whether a job could not be given to it. It gets no other one until it is heard again, or a crawler that reads
+    /// nothing would be given all jobs in turn, in no time.
+    resting: AtomicBool,
+    /// Tells when the last operation that was given to the store has had its effect.
+    last: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Held by each operation that the store could not take and that has to be given again.
+    late: Arc<()>,
     messages: AtomicU64,
+}
+
+/// A place in the order of a session's operations. Dropped when the operation has had its effect, or had none.
+///
+/// The store keeps the order of what it is given. What it could not take, while its database was away, has to be given
+/// again, and nothing may overtake it: the end of a job must not come before the children that the job found.
+pub(crate) struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    late: Option<Arc<()>>,
+    _done: oneshot::Sender<()>,
+}
+
+impl Turn {
+    /// Whether an earlier operation has to be given again; then this one has to wait for it.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Waits until everything before has had its effect. Later operations wait for this one from here on.
+    pub(crate) async fn come(&mut self, session: &Session) {
+        self.late.get_or_insert_with(|| session.late.clone());
+        if let Some(before) = self.before.take() {
+            // An error only says that it is dropped: that is what is waited for.
+            let _ = before.await;
+        }
+    }
 }
 
 /// What a crawler said of itself. Information only.
@@ -172,6 +205,9 @@ impl Session {
                 system_status: None,
             }),
             heard: AtomicBool::new(true),
+            resting: AtomicBool::new(false),
+            last: Mutex::default(),
+            late: Arc::default(),
             messages: AtomicU64::new(0),
         })
     }
@@ -187,7 +223,28 @@ impl Session {
     pub(crate) fn heard(&self) {
         self.said().last_message = Instant::now();
         self.heard.store(true, Ordering::Relaxed);
+        self.resting.store(false, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives it no job until it is heard again.
+    pub(crate) fn rest(&self) {
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_resting(&self) -> bool {
+        self.resting.load(Ordering::Relaxed)
+    }
+
+    /// The next place in the order of this session's operations.
+    pub(crate) fn turn(&self) -> Turn {
+        let (done, last) = oneshot::channel();
+        let mut before = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn {
+            before: before.replace(last),
+            late: (Arc::strong_count(&self.late) > 1).then(|| self.late.clone()),
+            _done: done,
+        }
     }
 
     /// Whether something was heard since this was last asked.

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 mod connection;
 mod http;
+mod parts;
 mod status;
 pub mod telemetry;
 pub mod validate;

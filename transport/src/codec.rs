@@ -19,6 +19,7 @@ const KEEP_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     /// A whole line, without its newline and without a carriage return before that. Never blank.
+    /// It shares the read buffer's memory: copy what is kept for long.
     Complete(Bytes),
     /// A line longer than the limit. Reported once, as soon as it is known; its bytes up to and
     /// including the next newline are thrown away without being held.

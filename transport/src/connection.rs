@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::broadcast;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, broadcast};
 
 use crate::events::PoolEvent;
 use crate::info::{ConnectionId, ConnectionInfo};
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::reader::LineReader;
-use crate::shared::{Queued, Shared};
+use crate::shared::{Queued, Shared, ending};
 use crate::state::{CloseReason, ConnectionState, Phase};
 use crate::writer::Writer;
 
@@ -115,53 +115,44 @@ impl ConnectionHandle {
             Err(SendError::Full) => {}
             settled => return settled,
         }
-        let sent = tokio::time::timeout(timeout, self.queue_when_room(line)).await;
-        sent.unwrap_or_else(|_| {
-            self.shared.facts().traffic.sends_refused += 1;
-            Err(SendError::Full)
-        })
+        let mut phase = self.shared.watch_phase();
+        tokio::select! {
+            biased;
+            _ = ending(&mut phase) => Err(SendError::Closed),
+            sent = self.queue_when_room(line) => sent,
+            () = tokio::time::sleep(timeout) => {
+                self.shared.facts().traffic.sends_refused += 1;
+                Err(SendError::Full)
+            }
+        }
     }
 
     fn try_queue(&self, line: Bytes) -> Result<(), SendError> {
-        let share = Arc::clone(&self.shared.budget)
-            .try_acquire_many_owned(self.cost(&line))
-            .map_err(|refused| match refused {
-                TryAcquireError::NoPermits => self.full_unless_closing(),
-                TryAcquireError::Closed => SendError::Closed,
-            })?;
-        let queued = self.queued(line, share)?;
-        self.shared.queue.try_send(queued).map_err(|refused| match refused {
-            TrySendError::Full(_) => SendError::Full,
-            TrySendError::Closed(_) => SendError::Closed,
-        })
-    }
-
-    async fn queue_when_room(&self, line: Bytes) -> Result<(), SendError> {
-        let share = Arc::clone(&self.shared.budget)
-            .acquire_many_owned(self.cost(&line))
-            .await
-            .map_err(|_| SendError::Closed)?;
-        let slot = self.shared.queue.reserve().await;
-        let slot = slot.map_err(|_| SendError::Closed)?;
-        slot.send(self.queued(line, share)?);
-        Ok(())
-    }
-
-    fn queued(&self, line: Bytes, share: OwnedSemaphorePermit) -> Result<Queued, SendError> {
         debug_assert!(line.ends_with(b"\n"), "a message is a line with its newline");
-        // The writer closes the queue a moment after closing has begun; nobody shall slip in
-        // between, so that what is said last is really last.
+        // The writer closes the queue only when it notices; what is said last is really last.
         if self.close_reason().is_some() {
             return Err(SendError::Closed);
         }
-        Ok(Queued { line, _share: share })
+        let budget = Arc::clone(&self.shared.budget);
+        let share = budget.try_acquire_many_owned(self.cost(&line));
+        // The budget is never closed, so this can only mean that there is too little left.
+        let _share = share.map_err(|_| SendError::Full)?;
+        self.shared
+            .queue
+            .try_send(Queued { line, _share })
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => SendError::Full,
+                TrySendError::Closed(_) => SendError::Closed,
+            })
     }
 
-    fn full_unless_closing(&self) -> SendError {
-        match self.close_reason() {
-            Some(_) => SendError::Closed,
-            None => SendError::Full,
-        }
+    async fn queue_when_room(&self, line: Bytes) -> Result<(), SendError> {
+        let budget = Arc::clone(&self.shared.budget);
+        let share = budget.acquire_many_owned(self.cost(&line)).await;
+        let _share = share.map_err(|_| SendError::Closed)?;
+        let slot = self.shared.queue.reserve().await.map_err(|_| SendError::Closed)?;
+        slot.send(Queued { line, _share });
+        Ok(())
     }
 
     /// The share of the byte budget a message takes, so chosen that it can be had at all.

@@ -29,6 +29,8 @@ pub struct LineReader<S> {
     lines_before: u64,
     /// Time spent waiting for the rest of that line.
     waited: Duration,
+    /// Time spent waiting for the last words of a peer that no longer listens.
+    lingered: Duration,
     /// The stream has ended.
     ended: bool,
 }
@@ -55,6 +57,7 @@ impl<S: AsyncRead> LineReader<S> {
             shared,
             lines_before: 0,
             waited: Duration::ZERO,
+            lingered: Duration::ZERO,
             ended: false,
         }
     }
@@ -113,20 +116,26 @@ impl<S: AsyncRead> LineReader<S> {
         }
         self.shared.facts().input = self.codec.stats();
         let left = (self.shared.limits.connection_timeout).saturating_sub(self.waited);
-        // Checked here and not only by the timer: a stream without a newline may never be pending.
+        // Both times are checked here and not only by timers: a read may never have to wait.
         if mid_line && left.is_zero() {
             return Err(self.late());
+        }
+        let closing = self.shared.phase().ending();
+        let linger = self.shared.limits.close_grace.saturating_sub(self.lingered);
+        if let Some(ending) = closing
+            && linger.is_zero()
+        {
+            return Err(ending.reason);
         }
         self.buffer.reserve(self.shared.limits.read_buffer_bytes.max(1));
         let now = Instant::now();
         let read = {
-            let _counted = mid_line.then(|| Waiting {
-                total: &mut self.waited,
-                since: now,
-            });
+            let counted = |total| Waiting { total, since: now };
+            let _line = mid_line.then(|| counted(&mut self.waited));
+            let _linger = closing.map(|_| counted(&mut self.lingered));
             tokio::select! {
                 biased;
-                reason = no_more(&mut self.phase) => return Err(reason),
+                reason = no_more(&mut self.phase, linger) => return Err(reason),
                 read = self.stream.read_buf(&mut self.buffer) => Some(read),
                 () = tokio::time::sleep_until(now + left), if mid_line => None,
             }
@@ -170,14 +179,15 @@ impl<S: AsyncRead> LineReader<S> {
     }
 }
 
-/// Resolves when nothing more is to be read although the stream may hold more.
-async fn no_more(phase: &mut watch::Receiver<Phase>) -> CloseReason {
-    let ending = ending(phase).await;
-    if ending.reason == CloseReason::PeerClosed {
-        // The peer may have sent its last words and died before ours could be written.
-        tokio::time::sleep_until(ending.until).await;
+/// Resolves when nothing more is to be read although the stream may hold more. A peer that does
+/// not listen any more is heard for `linger`: it may have sent its last words and died before ours
+/// could be written.
+async fn no_more(phase: &mut watch::Receiver<Phase>, linger: Duration) -> CloseReason {
+    let reason = ending(phase).await.reason;
+    if reason == CloseReason::PeerClosed {
+        tokio::time::sleep(linger).await;
     }
-    ending.reason
+    reason
 }
 
 /// Whether an error only says that the peer went away.

@@ -144,7 +144,6 @@ impl Shared {
     /// The writer has ended, leaving `undelivered` messages behind.
     pub(crate) fn closed(&self, undelivered: u64) {
         self.begin_close(CloseReason::InternalError, Duration::ZERO);
-        self.budget.close();
         {
             let mut facts = self.facts();
             facts.traffic.messages_undelivered += undelivered;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a connection is doing now. Derived, never set: see [`derive`].
+/// What a connection is doing now. Derived, never set: see `derive`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConnectionState {
     /// The stream exists, its writer does not run yet.

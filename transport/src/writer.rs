@@ -73,13 +73,8 @@ impl<S: AsyncWrite> Writer<S> {
             let Some(first) = first else { break };
             self.output.gather(first);
             if let Err(reason) = self.write().await {
-                // A message may be cut, so nothing may follow and there is nothing to wait for
-                // but what the peer, if it is gone, had sent before.
-                let grace = match reason {
-                    CloseReason::PeerClosed => self.shared.limits.close_grace,
-                    _ => Duration::ZERO,
-                };
-                self.shared.begin_close(reason, grace);
+                // A message may be cut in the middle, so nothing may follow.
+                self.shared.begin_close(reason, Duration::ZERO);
                 self.end_stream().await;
                 return;
             }
@@ -91,7 +86,6 @@ impl<S: AsyncWrite> Writer<S> {
     /// Writes what was queued before closing began, while there is time.
     async fn flush(&mut self) {
         self.output.queue.close();
-        self.shared.budget.close();
         while let Some(first) = self.output.queue.recv().await {
             self.output.gather(first);
             if self.write().await.is_err() {

@@ -68,7 +68,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn any_split_gives_the_reference_items(input in soup(), cuts in vec(0usize..20, 0..40)) {

@@ -291,16 +291,60 @@ async fn a_waiting_send_ends_when_the_connection_does() {
     assert_eq!(handle.info().traffic.messages_undelivered, 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_last_words_of_a_vanished_peer_are_still_read() {
     let (mut us, mut peer) = with_raw_peer(Limits::default());
     peer.write_all(b"job done\nand more\n").await.expect("room");
     drop(peer);
     us.handle.try_send("ack\n".into()).expect("room");
     assert_eq!(us.handle.closed().await, CloseReason::PeerClosed);
+    // However late we come to read them.
+    advance(SECOND * 3600).await;
     assert_eq!(soon(&mut us.reader).await, complete("job done"));
     assert_eq!(soon(&mut us.reader).await, complete("and more"));
     assert_eq!(soon(&mut us.reader).await, Err(CloseReason::PeerClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_talks_and_does_not_listen_is_not_heard_for_ever() {
+    // Our writes fail as if the peer were gone, while it goes on sending.
+    let (ours, mut theirs) = tokio::io::simplex(64);
+    let (_, broken) = tokio::io::duplex(64);
+    let mut us = open(tokio::io::join(ours, broken), Limits::default());
+    tokio::spawn(us.writer.run());
+    let talk = tokio::spawn(async move {
+        while theirs.write_all(b"and another thing\n").await.is_ok() {
+            tokio::time::sleep(SECOND / 2).await;
+        }
+    });
+    assert_eq!(soon(&mut us.reader).await, complete("and another thing"));
+    us.handle.try_send("stop\n".into()).expect("room");
+    assert_eq!(us.handle.closed().await, CloseReason::PeerClosed);
+    let started = Instant::now();
+    while let Ok(line) = us.reader.recv().await {
+        assert_eq!(Ok(line), complete("and another thing"));
+    }
+    assert_eq!(started.elapsed(), Limits::default().close_grace);
+    talk.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_send_ends_as_soon_as_closing_begins() {
+    let limits = Limits {
+        max_queued_messages: 1,
+        ..Limits::default()
+    };
+    let (us, _peer) = with_raw_peer(limits);
+    let big = Bytes::from([vec![b'x'; 100 * 1024], vec![b'\n']].concat());
+    us.handle.try_send(big.clone()).expect("being written");
+    us.handle.send(big.clone(), SECOND).await.expect("waits in the queue");
+    let handle = us.handle.clone();
+    let waiting = tokio::spawn(async move { handle.send(big, TIMEOUT).await });
+    advance(SECOND).await;
+    let started = Instant::now();
+    us.handle.close(CloseReason::ServerShutdown);
+    assert_eq!(waiting.await.expect("no panic"), Err(SendError::Closed));
+    assert_eq!(started.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
@@ -370,6 +414,7 @@ async fn state_and_info_follow_what_is_noted() {
     assert_eq!(info.last_heartbeat, info.last_valid);
     assert_eq!(info.last_error, Some("bad_json"));
     assert_eq!(info.traffic.errors, 1);
+    assert_eq!(info.recent.counts(info.as_of), (2, 1));
     assert_eq!(info.uptime(), TIMEOUT + SECOND + Duration::from_millis(1));
     let shown = info.wall_clock(info.as_of);
     assert_eq!(shown.duration_since(info.connected_at).ok(), Some(info.uptime()));

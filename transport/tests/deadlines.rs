@@ -105,21 +105,21 @@ async fn discarding_a_line_is_no_way_around_its_deadline() {
     assert_eq!(started.elapsed(), TIMEOUT);
 }
 
-/// A stream that always has more, never a newline, and takes nothing.
+/// A stream that always has more of one byte, and takes nothing as if the peer were gone.
 #[derive(Debug)]
-struct Endless;
+struct Endless(u8);
 
 impl AsyncRead for Endless {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = buf.remaining();
-        buf.put_slice(&vec![b'x'; room]);
+        buf.put_slice(&vec![self.0; room]);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Endless {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
     }
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -135,7 +135,34 @@ async fn a_flood_without_a_newline_ends_too() {
         connection_timeout: Duration::from_millis(30),
         ..Limits::default()
     };
-    let mut flood = Connection::open(Endless, Peer::Memory, ConnectionId(7), limits);
+    let mut flood = Connection::open(Endless(b'x'), Peer::Memory, ConnectionId(7), limits);
     assert!(matches!(flood.reader.recv().await, Ok(Line::TooLong { .. })));
     assert_eq!(flood.reader.recv().await, Err(CloseReason::FirstLineTimeout));
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_from_a_peer_that_is_gone_ends_too() {
+    let limits = Limits {
+        close_grace: Duration::from_millis(30),
+        ..Limits::default()
+    };
+    // Blank lines, so that all of it happens within one call.
+    let mut flood = Connection::open(Endless(b'\n'), Peer::Memory, ConnectionId(7), limits);
+    flood.handle.try_send("x\n".into()).expect("room");
+    flood.writer.run().await;
+    assert_eq!(flood.reader.recv().await, Err(CloseReason::PeerClosed));
+    assert!(flood.handle.info().input.blank > 0, "it was heard for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_neither_listens_nor_talks_is_given_up_after_the_grace() {
+    let (silent, _theirs) = tokio::io::simplex(64);
+    let (_, broken) = tokio::io::duplex(64);
+    let stream = tokio::io::join(silent, broken);
+    let mut us = Connection::open(stream, Peer::Memory, ConnectionId(7), Limits::default());
+    us.handle.try_send("x\n".into()).expect("room");
+    us.writer.run().await;
+    let started = Instant::now();
+    assert_eq!(us.reader.recv().await, Err(CloseReason::PeerClosed));
+    assert_eq!(started.elapsed(), Limits::default().close_grace);
 }

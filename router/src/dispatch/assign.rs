@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crawlwire_progress::store::{Holder, Outcome, Ticket};
+use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::store::{Holder, Outcome, Rejection, Ticket};
 use crawlwire_progress::view::ReadyJob;
 use crawlwire_progress::{Fact, Op};
 use crawlwire_protocol::message::JobAssignment;
@@ -43,6 +44,11 @@ impl Claim {
                 Outcome::Moved(fact) => fact,
                 Outcome::Refused(rejection) => {
                     tracing::debug!(job = job.public_id, %rejection, "not claimed");
+                    if rejection == Rejection::Job(Refusal::Stale) {
+                        // The session is not alive in the store; the job is for somebody else.
+                        session.rest();
+                        shared.wake.notify_one();
+                    }
                     return false;
                 }
                 _ => return false,
@@ -116,6 +122,7 @@ async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
         fence: fact.fence,
     };
     session.let_go(&fact.public_id, fact.fence);
+    session.rest();
     match shared.persist(Op::Release { job: fact.job, holder }).await {
         Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),
         Ok(outcome) => tracing::debug!(job = fact.public_id, ?outcome, "nothing to take back"),

@@ -61,7 +61,7 @@ fn free_places(shared: &Shared) -> Vec<Arc<Session>> {
     let slots = shared.config.slots_per_crawler;
     let mut places = Vec::new();
     for session in shared.sessions.all() {
-        if session.silent_for() < shared.config.heartbeat_timeout {
+        if !session.is_resting() && session.silent_for() < shared.config.heartbeat_timeout {
             let held = session.held_count();
             places.extend((held..slots).map(|load| (load, session.clone())));
         }

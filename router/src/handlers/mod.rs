@@ -10,8 +10,8 @@ mod token;
 use std::sync::Arc;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Outcome, Rejection};
-use crawlwire_progress::{Fact, Op};
+use crawlwire_progress::store::{Outcome, Rejection, StoreError};
+use crawlwire_progress::{Committed, Fact, Op};
 use crawlwire_protocol::{CrawlerKind, Decoded, JobId};
 
 use crate::context::{Context, Shared};
@@ -65,6 +65,7 @@ fn known(message: &Inbound) -> Option<&crawlwire_protocol::CrawlerMessage> {
 }
 
 /// A job that the speaking session holds.
+#[derive(Clone)]
 struct Speaking {
     job: JobId,
     session: Arc<Session>,
@@ -95,7 +96,10 @@ async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handle
     if held.started {
         return None;
     }
-    session.update(job.as_str(), held.fence, |held| held.started = true);
+    session.update(job.as_str(), held.fence, |held| {
+        held.started = true;
+        held.attempt += 1;
+    });
     let op = Op::Start {
         job: held.key,
         holder: context.holder(session, held),
@@ -105,17 +109,27 @@ async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handle
 
 /// Gives an operation on a held job to the store, and publishes what comes of it.
 async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
-    let ticket = context.shared.store.enqueue(op.clone()).await;
     let shared = context.shared.clone();
-    let (session, job, fence) = (speaking.session.clone(), speaking.job.clone(), speaking.held.fence);
+    let Speaking { job, session, held } = speaking.clone();
+    let mut turn = session.turn();
+    let ticket = match turn.is_late() {
+        false => Some(shared.store.enqueue(op.clone()).await),
+        true => None,
+    };
     Handled::Pending(Box::pin(async move {
-        let outcome = match ticket.await {
-            Ok(committed) => Ok(committed.into_inner()),
-            Err(error) if crawlwire_protocol::Classify::retry_after(&error).is_some() => shared.persist(op).await,
-            Err(error) => Err(error),
+        let taken = match ticket {
+            Some(ticket) => Some(ticket.await.map(Committed::into_inner)),
+            None => None,
+        };
+        let outcome = match taken {
+            None | Some(Err(StoreError::Unavailable(_))) => {
+                turn.come(&session).await;
+                shared.persist(op).await
+            }
+            Some(taken) => taken,
         };
         match outcome {
-            Ok(outcome) => settle(&shared, &session, &job, fence, outcome),
+            Ok(outcome) => settle(&shared, &session, &job, &held, outcome),
             Err(error) => {
                 tracing::error!(%error, job = job.as_str(), "operation failed");
                 Processed::failed(error.to_string())
@@ -124,16 +138,10 @@ async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
     }))
 }
 
-fn settle(
-    shared: &Shared,
-    session: &Session,
-    job: &JobId,
-    fence: crawlwire_progress::Fence,
-    outcome: Outcome,
-) -> Processed {
+fn settle(shared: &Shared, session: &Session, job: &JobId, held: &Held, outcome: Outcome) -> Processed {
     match outcome {
         Outcome::Moved(fact) => {
-            session.update(job.as_str(), fence, |held| held.attempt = fact.attempt);
+            session.update(job.as_str(), held.fence, |held| held.attempt = fact.attempt);
             shared.publish_fact(fact);
             Processed::done()
         }
@@ -150,7 +158,8 @@ fn settle(
         Outcome::Refused(Rejection::Job(Refusal::AlreadyStarted)) => Processed::done(),
         Outcome::Refused(rejection) => {
             // The row says that the session lost the job: remember it no longer.
-            if session.let_go(job.as_str(), fence) {
+            if session.let_go(job.as_str(), held.fence) {
+                shared.live().forget(held.key);
                 shared.wake.notify_one();
             }
             Processed::failed(rejection.to_string())

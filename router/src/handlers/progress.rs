@@ -18,10 +18,12 @@ async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress)
     let started = ensure_started(context, &speaking).await;
     let held = &speaking.held;
     let lease = speaking.session.lease(held);
+    // A start that was just given counts already.
+    let attempt = speaking.session.held(speaking.job.as_str()).map_or(held.attempt, |held| held.attempt);
     let view = context
         .shared
         .live()
-        .report(held.key, lease, held.attempt, report, wall_clock());
+        .report(held.key, lease, attempt, report, wall_clock());
     context.shared.publish(Event::Progress {
         job: held.key,
         public_id: speaking.job.to_string(),

@@ -24,7 +24,10 @@ pub(crate) fn locate(out: &Path) -> io::Result<PathBuf> {
     let existing = existing.unwrap_or(Path::new("/"));
     let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
     if missing.components().any(|part| part == Component::ParentDir) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "a folder on the way is missing"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "a folder on the way is missing",
+        ));
     }
     Ok(fs::canonicalize(existing)?.join(missing))
 }
@@ -86,10 +89,7 @@ impl NdjsonFile {
 
     /// Gives the file its name and says it.
     pub(crate) fn finish(mut self) -> Result<String, Failure> {
-        let finished = self
-            .writer
-            .flush()
-            .and_then(|()| fs::rename(&self.part, &self.path));
+        let finished = self.writer.flush().and_then(|()| fs::rename(&self.part, &self.path));
         finished.map_err(|error| self.failure(&error))?;
         Ok(self.path.to_string_lossy().into_owned())
     }
@@ -109,6 +109,9 @@ impl Drop for NdjsonFile {
 /// A name for a folder that says which entity it is about: different entities have different names, and none means
 /// anything to a file system or a shell.
 fn safe_name(name: &str) -> String {
+    if name.is_empty() {
+        return "%".to_owned();
+    }
     let mut safe = String::with_capacity(name.len());
     for (index, byte) in name.bytes().enumerate() {
         let harmless = byte.is_ascii_alphanumeric() || b"-_@+".contains(&byte) || (byte == b'.' && index > 0);
@@ -141,10 +144,15 @@ mod tests {
     fn names_are_harmless_and_differ() {
         let long = "a/".repeat(2000);
         let longer = format!("{long}b");
-        let names = ["", ".", "..", "a/b", "a%2Fb", "a b", "ä", "-x", "a~b", "a\0b", &long, &longer];
+        let names = [
+            "", ".", "..", "a/b", "a%2Fb", "a b", "ä", "-x", "a~b", "a\0b", &long, &longer,
+        ];
         let mut safe: Vec<String> = names.iter().map(|name| safe_name(name)).collect();
         for name in &safe {
-            assert!(name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && !name.contains(['/', '\0', ' ']), "{name}");
+            assert!(
+                name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && !name.contains(['/', '\0', ' ']),
+                "{name}"
+            );
         }
         safe.sort_unstable();
         safe.dedup();

@@ -128,12 +128,12 @@ impl<'a> File<'a> {
 }
 
 /// The fields of a record, NUL between them.
-struct Fields<'a>(std::iter::Fuse<std::slice::SplitN<'a, u8, fn(&u8) -> bool>>);
+struct Fields<'a>(std::slice::SplitN<'a, u8, fn(&u8) -> bool>);
 
 impl<'a> Fields<'a> {
     fn of(record: &'a [u8], count: usize) -> Self {
         let is_nul: fn(&u8) -> bool = |byte| *byte == 0;
-        Self(record.splitn(count, is_nul).fuse())
+        Self(record.splitn(count, is_nul))
     }
 
     fn next_bytes(&mut self) -> &'a [u8] {

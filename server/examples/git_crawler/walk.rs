@@ -37,6 +37,14 @@ pub(crate) struct Found {
     pub(crate) depth: u32,
 }
 
+/// A folder that a job names.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: PathBuf,
+    /// However the job wrote it, one folder has one name.
+    pub(crate) name: String,
+}
+
 /// A repository and its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Project {
@@ -73,6 +81,7 @@ impl Root {
         Ok(Self { path, out })
     }
 
+    /// The root itself.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -81,38 +90,34 @@ impl Root {
     ///
     /// # Errors
     /// When it is not there, or not below the root once every `..` and symbolic link is taken at its word.
-    pub(crate) fn resolve(&self, name: &str) -> Result<PathBuf, Failure> {
-        let name = name.trim_end_matches('/');
+    pub(crate) fn resolve(&self, name: &str) -> Result<Place, Failure> {
         let relative = Path::new(name);
         let stays_inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
         if !relative.components().all(stays_inside) {
             return Err(Failure::outside(name));
         }
-        let path = match fs::canonicalize(self.path.join(relative)) {
-            Ok(path) => path,
+        let folder = match fs::canonicalize(self.path.join(relative)) {
+            Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(Failure::io(name, &error)),
             // Too long, with a NUL, a file on the way, links in a circle: nothing of that name can be there.
             Err(_) => return Err(Failure::not_found(name)),
         };
-        if !path.starts_with(&self.path) {
+        if !folder.starts_with(&self.path) {
             return Err(Failure::outside(name));
         }
-        if !path.is_dir() {
-            return Err(Failure::not_found(name));
+        match self.name(&folder) {
+            Some(name) if folder.is_dir() => Ok(Place { folder, name }),
+            _ => Err(Failure::not_found(name)),
         }
-        Ok(path)
     }
 
     /// The repository that a job names.
     pub(crate) fn project(&self, name: &str) -> Result<Project, Failure> {
-        let path = self.resolve(name)?;
-        match look(&path) {
-            Kind::Repository(repository) => Ok(Project {
-                path: name.to_owned(),
-                repository,
-            }),
-            Kind::Linked(reason) => Err(Failure::not_a_repository(name, reason)),
-            Kind::Folder => Err(Failure::not_a_repository(name, "a folder without a repository")),
+        let Place { folder, name } = self.resolve(name)?;
+        match look(&folder) {
+            Kind::Repository(repository) => Ok(Project { path: name, repository }),
+            Kind::Linked(reason) => Err(Failure::not_a_repository(&name, reason)),
+            Kind::Folder => Err(Failure::not_a_repository(&name, "a folder without a repository")),
         }
     }
 
@@ -122,7 +127,7 @@ impl Root {
         Some(if relative.is_empty() { "." } else { relative }.to_owned())
     }
 
-    /// Everything below a folder that [`Root::resolve`] gave.
+    /// Everything below a folder of the root.
     ///
     /// A repository ends the way: what lies in its working tree is its content. Symbolic links are not followed.
     ///

@@ -130,15 +130,25 @@ impl Fields {
     pub(super) fn object(&mut self, field: &str, bytes_max: usize) -> Option<String> {
         let value = self.take(field)?;
         let text = value.to_string();
-        if !value.is_object() {
+        if holds_nul(&value) {
+            self.refuse(field, "a NUL character cannot be stored");
+        } else if !value.is_object() {
             self.refuse(field, "expected an object");
         } else if text.len() > bytes_max {
             self.refuse(field, format!("expected at most {bytes_max} bytes"));
-        } else if text.contains("\\u0000") {
-            self.refuse(field, "a NUL character cannot be stored");
         } else {
             return Some(text);
         }
         None
+    }
+}
+
+/// As deep as a parsed value can be, which is 128 levels.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -123,3 +123,21 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+/// Gives answers of the framework itself (a body too long, a path that is no text, a timeout) the form of all others.
+pub(super) async fn in_one_form(response: Response) -> Response {
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let ours = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
+    if ours || !failed {
+        return response;
+    }
+    let (code, detail) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "The body is longer than a job may be."),
+        StatusCode::REQUEST_TIMEOUT => ("request_timeout", "The request was not complete in time."),
+        _ if status.is_client_error() => ("bad_request", "The request cannot be understood."),
+        _ => ("internal", "The request could not be carried out."),
+    };
+    Problem::new(status, code, detail).into_response()
+}

@@ -295,13 +295,13 @@ fn both_names_of_the_pool_are_read_and_a_difference_is_told() {
 #[test]
 fn the_data_directory_follows_the_environment() {
     let directory = |given: super::Given| given.config().general.data_dir;
-    assert_eq!(directory(given()), Path::new("/home/someone/.local/state/crawlwire"));
+    assert_eq!(directory(given()), Path::new("/srv/someone/.local/state/crawlwire"));
     assert_eq!(
         directory(given().env("XDG_STATE_HOME", "/state")),
         Path::new("/state/crawlwire")
     );
     let relative = given().env("XDG_STATE_HOME", "state");
-    assert_eq!(directory(relative), Path::new("/home/someone/.local/state/crawlwire"));
+    assert_eq!(directory(relative), Path::new("/srv/someone/.local/state/crawlwire"));
 }
 
 #[test]

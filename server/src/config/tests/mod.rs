@@ -15,7 +15,7 @@ use super::{Config, ConfigErrors, Inputs, Origin, Warning};
 pub(super) struct Given(Inputs);
 
 pub(super) fn given() -> Given {
-    Given(Inputs::default()).env("HOME", "/home/someone")
+    Given(Inputs::default()).env("HOME", "/srv/someone")
 }
 
 impl Given {

@@ -1,0 +1,358 @@
+//! Any sequence of operations has the same outcome over SQLite as in memory, alone or many to a batch.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crawlwire_persistence::testing::TestDatabase;
+use crawlwire_progress::store::{JobFilter, Paging};
+use crawlwire_progress::view::{JobView, ProgressView};
+use crawlwire_progress::{Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey};
+use crawlwire_protocol::AccessToken;
+use proptest::prelude::*;
+use support::{Kit, Peer, complete, discover, fail, new_job, report, start};
+
+/// An operation, by the numbers of what it speaks of, because keys differ from store to store.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit {
+        name: Option<u8>,
+        account: u8,
+        host: u8,
+        token: bool,
+        priority: f64,
+    },
+    Open {
+        identity: Option<u8>,
+    },
+    Claim {
+        job: usize,
+        peer: usize,
+    },
+    Start {
+        job: usize,
+        peer: usize,
+        fence: i64,
+    },
+    Finish {
+        job: usize,
+        peer: usize,
+        fence: i64,
+        end: u8,
+    },
+    Release {
+        job: usize,
+        peer: usize,
+        fence: i64,
+    },
+    Adopt {
+        job: usize,
+        peer: usize,
+    },
+    Discover {
+        job: usize,
+        peer: usize,
+        fence: i64,
+        first: u8,
+        count: u8,
+    },
+    Report {
+        job: usize,
+        peer: usize,
+        fence: i64,
+        n: i64,
+    },
+    Renew {
+        peer: usize,
+    },
+    Disconnect {
+        peer: usize,
+    },
+    Recover {
+        connected: bool,
+    },
+    Sweep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (job, peer, fence) = (0..8_usize, 0..4_usize, 1..5_i64);
+    let lease = (job.clone(), peer.clone(), fence);
+    let submit = (
+        prop::option::weighted(0.3, 0..4_u8),
+        0..2_u8,
+        0..2_u8,
+        any::<bool>(),
+        -9.0..9.0_f64,
+    );
+    prop_oneof![
+        3 => submit.prop_map(|(name, account, host, token, priority)| Step::Submit { name, account, host, token, priority }),
+        2 => prop::option::of(0..2_u8).prop_map(|identity| Step::Open { identity }),
+        6 => (job.clone(), peer.clone()).prop_map(|(job, peer)| Step::Claim { job, peer }),
+        5 => lease.clone().prop_map(|(job, peer, fence)| Step::Start { job, peer, fence }),
+        4 => (lease.clone(), 0..3_u8).prop_map(|((job, peer, fence), end)| Step::Finish { job, peer, fence, end }),
+        1 => lease.clone().prop_map(|(job, peer, fence)| Step::Release { job, peer, fence }),
+        2 => (job, peer.clone()).prop_map(|(job, peer)| Step::Adopt { job, peer }),
+        4 => (lease.clone(), 0..4_u8, 1..4_u8)
+            .prop_map(|((job, peer, fence), first, count)| Step::Discover { job, peer, fence, first, count }),
+        3 => (lease, 0..9_i64).prop_map(|((job, peer, fence), n)| Step::Report { job, peer, fence, n }),
+        2 => peer.clone().prop_map(|peer| Step::Renew { peer }),
+        2 => peer.prop_map(|peer| Step::Disconnect { peer }),
+        1 => any::<bool>().prop_map(|connected| Step::Recover { connected }),
+        3 => Just(Step::Sweep),
+    ]
+}
+
+/// A store and what is known of it: jobs in the order of their public ids' birth, sessions in the order of opening.
+struct World {
+    kit: Kit,
+    jobs: Vec<(JobKey, String)>,
+    peers: Vec<Peer>,
+}
+
+impl World {
+    fn new(kit: Kit) -> Self {
+        Self {
+            kit,
+            jobs: Vec::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    fn peer(&self, at: usize) -> Peer {
+        self.peers.get(at).cloned().unwrap_or(Peer {
+            key: SessionKey(i64::MAX),
+            name: "nobody".into(),
+        })
+    }
+
+    /// The operation that a step means here; `number` makes new names.
+    fn op(&self, step: &Step, number: u64) -> Op {
+        let key = |at: usize| self.jobs.get(at).map_or(JobKey(i64::MAX), |(key, _)| *key);
+        let holder = |peer: usize, fence: i64| self.peer(peer).holds(Fence(fence));
+        match *step {
+            Step::Submit {
+                name,
+                account,
+                host,
+                token,
+                priority,
+            } => {
+                let mut new = new_job(number);
+                new.web_app_job_id = name.map(|name| format!("theirs-{name}"));
+                new.account_id = format!("account-{account}");
+                new.spec.host = format!("https://host-{host}.example");
+                new.spec.priority = priority;
+                new.access_token = token.then(|| AccessToken::new(format!("glpat-{number}")));
+                Op::Submit(Box::new(new))
+            }
+            Step::Open { identity } => Op::OpenSession(crawlwire_progress::store::NewSession {
+                name: format!("peer-{number}").into(),
+                identity: identity.map(|identity| format!("process {identity}")),
+                server: "crawlwire".to_owned(),
+            }),
+            Step::Claim { job, peer } => self.peer(peer).claims(key(job)),
+            Step::Start { job, peer, fence } => start(key(job), &holder(peer, fence)),
+            Step::Finish { job, peer, fence, end } => match end {
+                0 => complete(key(job), &holder(peer, fence)),
+                end => fail(key(job), &holder(peer, fence), end == 1),
+            },
+            Step::Release { job, peer, fence } => Op::Release {
+                job: key(job),
+                holder: holder(peer, fence),
+            },
+            Step::Adopt { job, peer } => Op::Adopt {
+                public_id: self
+                    .jobs
+                    .get(job)
+                    .map_or_else(|| "nothing".to_owned(), |(_, id)| id.clone()),
+                session: self.peer(peer).key,
+            },
+            Step::Discover {
+                job,
+                peer,
+                fence,
+                first,
+                count,
+            } => {
+                let entities: Vec<_> = (first..first + count).map(|entity| entity.to_string()).collect();
+                let entities: Vec<_> = entities.iter().map(String::as_str).collect();
+                discover(key(job), &holder(peer, fence), &format!("found-{number:06}"), &entities)
+            }
+            Step::Report { job, peer, fence, n } => {
+                Op::Progress(vec![(key(job), holder(peer, fence).lease(), report(n))])
+            }
+            Step::Renew { peer } => Op::Renew(vec![self.peer(peer).key]),
+            Step::Disconnect { peer } => Op::Disconnect(self.peer(peer).key),
+            Step::Recover { connected } => Op::Recover {
+                server: "crawlwire".to_owned(),
+                connected,
+            },
+            Step::Sweep => Op::Sweep,
+        }
+    }
+
+    /// Carries out steps that arrive together; what came of them, without keys.
+    async fn run(&mut self, steps: &[Step], first: u64) -> Vec<String> {
+        // A server recovers before it serves, so nothing arrives together with that.
+        if steps.len() > 1 && steps.iter().any(|step| matches!(step, Step::Recover { .. })) {
+            let mut outcomes = Vec::new();
+            for (step, number) in steps.iter().zip(first..) {
+                outcomes.extend(Box::pin(self.run(std::slice::from_ref(step), number)).await);
+            }
+            return outcomes;
+        }
+        let ops: Vec<_> = steps
+            .iter()
+            .zip(first..)
+            .map(|(step, number)| self.op(step, number))
+            .collect();
+        let outcomes = self.kit.together(ops).await;
+        outcomes
+            .into_iter()
+            .zip(first..)
+            .map(|(outcome, number)| self.learn(outcome, number))
+            .collect()
+    }
+
+    /// Remembers what is new, and shows the outcome without keys.
+    fn learn(&mut self, outcome: Outcome, number: u64) -> String {
+        match outcome {
+            Outcome::Submitted(view) => {
+                self.jobs.push((view.key, view.public_id.clone()));
+                format!("{:?}", without_keys(*view))
+            }
+            Outcome::SessionOpened(key) => {
+                let name = format!("peer-{number}").into();
+                self.peers.push(Peer { key, name });
+                "opened".to_owned()
+            }
+            Outcome::Moved(fact) => self.show(fact),
+            Outcome::Swept(facts) => {
+                let facts: Vec<_> = facts.into_iter().map(|fact| self.show(fact)).collect();
+                format!("{facts:?}")
+            }
+            Outcome::Discovered(verdicts) => {
+                let mut shown = Vec::new();
+                for (verdict, fact) in verdicts {
+                    if let Some(fact) = &fact {
+                        self.jobs.push((fact.job, fact.public_id.clone()));
+                    }
+                    shown.push(format!("{verdict:?} {:?}", fact.map(|fact| self.show(fact))));
+                }
+                format!("{shown:?}")
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn show(&self, fact: Fact) -> String {
+        let session = fact
+            .session
+            .and_then(|key| self.peers.iter().find(|peer| peer.key == key));
+        let session = session.map(|peer| peer.name.clone());
+        let Fact {
+            public_id,
+            arrow,
+            from,
+            state,
+            fence,
+            attempt,
+            at,
+            ..
+        } = fact;
+        format!("{public_id} {arrow} {from:?} {state} {fence} {attempt} {session:?} {at:?}")
+    }
+
+    /// All that the store shows, without keys.
+    async fn everything(&self) -> BTreeMap<String, String> {
+        let all = Paging {
+            limit: 1000,
+            after: None,
+        };
+        let store = &self.kit.store;
+        let mut seen = BTreeMap::new();
+        let jobs = store.jobs(JobFilter::default(), all).await.unwrap().items;
+        for view in &jobs {
+            let events = store.events(view.key, all).await.unwrap().items;
+            let arrows: Vec<_> = events.iter().flat_map(|event| event.arrows.clone()).collect();
+            let last = events.last().map(|event| (event.state, event.fence, event.attempt));
+            let progress: Option<ProgressView> = store.progress(view.key).await.unwrap();
+            let token = match view.credential {
+                Some(credential) => store.token(credential).await.unwrap(),
+                None => None,
+            };
+            // Tokens that arrive together share a version, so versions differ with the batches.
+            let token = token.map(|(token, _)| token.expose().to_owned());
+            let view = without_keys(view.clone());
+            seen.insert(
+                view.public_id.clone(),
+                format!("{view:?} {arrows:?} {last:?} {progress:?} {token:?}"),
+            );
+        }
+        let ready = store.ready(1000).await.unwrap();
+        let ready: Vec<_> = ready.into_iter().map(|job| job.public_id).collect();
+        seen.insert("ready".to_owned(), format!("{ready:?}"));
+        seen.insert("counts".to_owned(), format!("{:?}", store.counts().await.unwrap()));
+        let sessions = store.sessions(1000).await.unwrap();
+        let sessions: Vec<_> = sessions
+            .into_iter()
+            .map(|view| (view.name, view.connected, view.opened_at, view.lease_expires_at))
+            .collect();
+        seen.insert("sessions".to_owned(), format!("{sessions:?}"));
+        seen
+    }
+}
+
+fn without_keys(view: JobView) -> JobView {
+    JobView {
+        key: JobKey(0),
+        credential: None,
+        ..view
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        // No delay, no chance: the generators of the two stores do not run in step.
+        retry_delay: Duration::ZERO,
+        retry_attempts: 1,
+        misses_max: 3,
+        queued_jobs_max: 6,
+        tree_depth_max: 2,
+        children_max: 4,
+        tree_jobs_max: 6,
+        accept_timeout: Duration::from_secs(20),
+        job_timeout: Duration::from_secs(50),
+        lease: Duration::from_secs(40),
+        ..Policy::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_does_what_memory_does(
+        batches in prop::collection::vec((prop::collection::vec(step(), 1..8), 0..15_u64), 1..25),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut memory = World::new(Kit::memory(policy()));
+            let mut sqlite = World::new(Kit::over(TestDatabase::sqlite(), policy()).await);
+            let mut number = 0;
+            for (steps, seconds) in batches {
+                let expected = memory.run(&steps, number).await;
+                let found = sqlite.run(&steps, number).await;
+                prop_assert_eq!(found, expected, "{:?}", steps);
+                prop_assert_eq!(sqlite.everything().await, memory.everything().await, "after {:?}", steps);
+                number += steps.len() as u64;
+                for world in [&memory, &sqlite] {
+                    world.kit.pass(Duration::from_secs(seconds));
+                }
+            }
+            sqlite.kit.sql().close().await;
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,147 @@
+//! Jobs that cannot be given out, and a server that gives out no more.
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use crawlwire_progress::{Arrow, Policy, State};
+use crawlwire_router::RouterConfig;
+
+use support::*;
+
+#[tokio::test]
+async fn higher_priority_first_then_who_came_first() {
+    let server = Server::with(
+        RouterConfig {
+            slots_per_crawler: 4,
+            job_queue_size: 1,
+            ..config()
+        },
+        Policy::default(),
+    );
+    for (id, priority) in [("a", 1.0), ("b", 5.0), ("c", 1.0), ("d", 9.0)] {
+        let mut new = new_job(id);
+        new.spec.priority = priority;
+        server.submit_job(new).await;
+    }
+    let mut crawler = server.crawler().await;
+    for id in ["d", "b", "a", "c"] {
+        assert_eq!(crawler.assignment().await.job_id, id);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_fit_the_queue_is_taken_back_and_costs_no_attempt() {
+    let mut server = Server::start();
+    let mut slow = server.crawler().await;
+    slow.out.full.store(true, Ordering::Relaxed);
+    server.submit("a").await;
+    let released = server.arrow("a", Arrow::Release).await;
+    assert_eq!((released.state, released.attempt), (State::Queued, 0));
+    assert_eq!(slow.holds(), Vec::<String>::new());
+    for id in ["b", "c"] {
+        server.submit(id).await;
+        server.renewed().await;
+    }
+    assert_eq!(server.arrows("a").await, ["submit", "claim", "release"], "not tried again and again");
+    assert_eq!(server.arrows("b").await, ["submit"]);
+    assert_eq!(server.router.stats().assigned, 0);
+
+    slow.out.full.store(false, Ordering::Relaxed);
+    done(slow.say(say::heartbeat()).await);
+    assert_eq!(slow.assignment().await.job_id, "a");
+    done(slow.say(say::completed("a")).await);
+    let view = server.job("a").await;
+    assert_eq!((view.state, view.attempt, view.failures), (State::Completed, 1, 0));
+}
+
+#[tokio::test]
+async fn another_crawler_gets_what_could_not_be_sent() {
+    let server = Server::start();
+    let mut closed = server.crawler().await;
+    let mut other = server.crawler().await;
+    closed.out.closed.store(true, Ordering::Relaxed);
+    server.submit("a").await;
+    assert_eq!(other.assignment().await.job_id, "a");
+    assert_eq!(server.arrows("a").await, ["submit", "claim", "release", "claim"]);
+    assert!(closed.heard_nothing());
+}
+
+#[tokio::test]
+async fn a_session_without_a_lease_in_the_store_does_not_hold_up_others() {
+    let server = Server::start();
+    let mut dead = server.crawler().await;
+    server.renewed().await;
+    server.store.later(server.policy.lease);
+    let mut alive = server.crawler().await;
+    server.submit("a").await;
+    assert_eq!(alive.assignment().await.job_id, "a");
+    done(dead.say(say::heartbeat()).await);
+    server.renewed().await;
+    server.submit("b").await;
+    assert_eq!(dead.assignment().await.job_id, "b", "it is alive again");
+}
+
+#[tokio::test]
+async fn a_job_whose_token_cannot_be_read_is_taken_back() {
+    let mut server = Server::start();
+    let mut crawler = server.crawler().await;
+    server.store.sealed.store(true, Ordering::Relaxed);
+    server.submit_job(with_token("a", "t")).await;
+    assert_eq!(server.arrow("a", Arrow::Release).await.state, State::Queued);
+    server.renewed().await;
+    assert_eq!(server.arrows("a").await, ["submit", "claim", "release"]);
+    assert!(crawler.heard_nothing());
+    server.store.sealed.store(false, Ordering::Relaxed);
+    done(crawler.say(say::heartbeat()).await);
+    assert_eq!(crawler.assignment().await.access_token.expose(), "t");
+}
+
+#[tokio::test]
+async fn a_server_that_drains_gives_out_nothing_and_still_listens() {
+    let server = Server::start();
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    server.router.stop_dispatching();
+    server.submit("b").await;
+    done(crawler.say(say::completed("a")).await);
+    server.renewed().await;
+    assert!(crawler.heard_nothing());
+    assert_eq!(server.job("a").await.state, State::Completed);
+    assert_eq!(server.arrows("b").await, ["submit"]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_router_still_takes_what_crawlers_say() {
+    let mut server = Server::start();
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    let (router, store) = (server.router.clone(), server.store.clone());
+    server.arrow("a", Arrow::Claim).await;
+    server.stop().await;
+    let written = store.journal().len();
+    done(crawler.say(say::completed("a")).await);
+    assert_eq!(store.journal()[written..], ["Finish"], "and its timers stand still");
+    assert_eq!(router.stats().processed, 2);
+    crawler.leave().await;
+    assert_eq!(store.journal().last().unwrap(), "Disconnect");
+}
+
+#[tokio::test]
+async fn an_assignment_nobody_starts_goes_back() {
+    let mut server = Server::start();
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    server.store.later(server.policy.accept_timeout);
+    let released = server.arrow("a", Arrow::Release).await;
+    assert_eq!(released.session, crawler.peer.session().map(|session| session.key));
+    crawler.assignment().await;
+    done(crawler.say(say::started("a")).await);
+    server.store.later(server.policy.accept_timeout);
+    server.renewed().await;
+    assert_eq!(server.arrows("a").await, ["submit", "claim", "release", "claim", "start"]);
+}

@@ -1,0 +1,169 @@
+//! The store in memory with a clock moved by hand, a list of what it was given, and a cord to pull.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crawlwire_progress::memory::MemoryStore;
+use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
+use crawlwire_progress::view::{
+    ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+};
+use crawlwire_progress::{CredentialKey, JobKey, Policy, Store, StoreError, Timestamp};
+use crawlwire_protocol::AccessToken;
+use tokio::sync::watch;
+
+pub(crate) struct Probe {
+    inner: MemoryStore,
+    clock: Arc<AtomicI64>,
+    away: AtomicBool,
+    /// Whether tokens cannot be read.
+    pub(crate) sealed: AtomicBool,
+    /// Names of the operations that took effect, in order.
+    journal: Mutex<Vec<String>>,
+    /// Operations that were given while the store was away.
+    turned_away: watch::Sender<u64>,
+    /// How many took effect.
+    written: watch::Sender<usize>,
+    /// While false, what took effect is not told.
+    telling: watch::Sender<bool>,
+}
+
+impl Probe {
+    pub(crate) fn new(policy: Policy) -> Self {
+        let clock = Arc::new(AtomicI64::new(1_000_000));
+        let reading = clock.clone();
+        Self {
+            inner: MemoryStore::new(policy, Box::new(move || Timestamp(reading.load(Ordering::Relaxed)))),
+            clock,
+            away: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
+            journal: Mutex::default(),
+            turned_away: watch::Sender::new(0),
+            written: watch::Sender::new(0),
+            telling: watch::Sender::new(true),
+        }
+    }
+
+    pub(crate) fn later(&self, span: Duration) {
+        self.clock.fetch_add(span.as_millis() as i64, Ordering::Relaxed);
+    }
+
+    /// From here on nothing has an effect.
+    pub(crate) fn leave(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.journal.lock().unwrap().push("back".to_owned());
+        self.away.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until so many more operations were turned away.
+    pub(crate) async fn turns_away(&self, count: u64) {
+        let mut seen = self.turned_away.subscribe();
+        let goal = *seen.borrow_and_update() + count;
+        super::soon("operations to be turned away", seen.wait_for(|count| *count >= goal)).await.unwrap();
+    }
+
+    /// Whether operations that took effect are told.
+    pub(crate) fn tell(&self, telling: bool) {
+        self.telling.send_replace(telling);
+    }
+
+    /// What took effect so far, by the names of the operations.
+    pub(crate) fn journal(&self) -> Vec<String> {
+        self.journal.lock().unwrap().clone()
+    }
+
+    /// Waits until one more operation of this name took effect.
+    pub(crate) async fn wrote(&self, name: &str) {
+        let mut seen = self.written.subscribe();
+        let count = |probe: &Self| probe.journal.lock().unwrap().iter().filter(|entry| *entry == name).count();
+        let before = count(self);
+        super::soon(name, seen.wait_for(|_| count(self) > before)).await.unwrap();
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            Err(StoreError::Unavailable("pulled".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn name_of(op: &Op) -> String {
+    let text = format!("{op:?}");
+    let end = text.find(|character: char| !character.is_alphanumeric()).unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+impl Store for Probe {
+    #[expect(clippy::async_yields_async, reason = "the ticket is the caller's to await")]
+    fn enqueue(&self, op: Op) -> BoxFuture<'_, Ticket> {
+        Box::pin(async move {
+            if let Err(error) = self.check() {
+                self.turned_away.send_modify(|count| *count += 1);
+                return Box::pin(async { Err(error) }) as Ticket;
+            }
+            self.journal.lock().unwrap().push(name_of(&op));
+            let ticket = self.inner.enqueue(op).await;
+            self.written.send_modify(|count| *count += 1);
+            let mut telling = self.telling.subscribe();
+            Box::pin(async move {
+                let _ = telling.wait_for(|telling| *telling).await;
+                ticket.await
+            }) as Ticket
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { self.check() })
+    }
+
+    fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
+        self.inner.job(id)
+    }
+
+    fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
+        self.inner.jobs(filter, paging)
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>> {
+        self.inner.counts()
+    }
+
+    fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>> {
+        self.inner.events(job, paging)
+    }
+
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
+        self.inner.progress(job)
+    }
+
+    fn ready(&self, limit: usize) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.inner.ready(limit).await
+        })
+    }
+
+    fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            if self.sealed.load(Ordering::Relaxed) {
+                return Err(StoreError::Unavailable("sealed".to_owned()));
+            }
+            self.inner.token(credential).await
+        })
+    }
+
+    fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
+        self.inner.sessions(limit)
+    }
+
+    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
+        self.inner.errors(paging)
+    }
+}

@@ -1,0 +1,91 @@
+//! A crawler for git repositories on this machine: a complete example of the crawler's side of the base protocol.
+//!
+//! | file | what a crawler author finds there |
+//! |---|---|
+//! | `crawler.rs` | the life of a crawler: connect, heartbeat, reconnect, stop |
+//! | `hand.rs` | the jobs in hand: assignments become work, work becomes messages |
+//! | `wire.rs` | a connection: lines in, lines out |
+//! | `outbox.rs` | what has to reach the server, over any number of connections |
+//! | `report.rs` | what a job says: started, progress, discovered, completed, failed |
+//! | `jobs.rs` | from assignment to work; one file per type of job: `discover`, `project`, `group`, `user` |
+//! | `repository.rs`, `record.rs`, `walk.rs`, `output.rs` | the work itself: git, folders, files |
+//!
+//! ```text
+//! cargo run --release -p crawlwire-server --example git_crawler -- --root ~/src --out /tmp/crawled
+//! ```
+
+mod console;
+mod crawler;
+mod discover;
+mod failure;
+mod group;
+mod hand;
+mod jobs;
+mod options;
+mod outbox;
+mod output;
+mod project;
+mod record;
+mod report;
+mod repository;
+mod summary;
+mod user;
+mod walk;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::Options;
+
+/// Threads in the middle of a git command when we stop get this long; git itself ends with us.
+const THREADS_GRACE: Duration = Duration::from_secs(1);
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut options = Options::parse();
+    options.socket = options
+        .socket
+        .or_else(|| std::env::var_os("SOCKET_PATH").map(PathBuf::from));
+    let (once, quiet) = (options.once, options.quiet);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn(stop_on_signal(stop.clone())?);
+        crawler::run(options, stop).await
+    });
+    runtime.shutdown_timeout(THREADS_GRACE);
+
+    let ended = ended?;
+    if !quiet {
+        console::say(&ended.summary);
+    }
+    if let Some(why) = &ended.gave_up {
+        console::warn(why);
+    }
+    let failed = ended.gave_up.is_some() || once && ended.summary.failed() > 0;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Stops at the first SIGINT or SIGTERM, and does not wait for anything at the second.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(130);
+            }
+            stop.cancel();
+        }
+    })
+}

@@ -1,0 +1,123 @@
+//! What the configuration means for each part: addresses, database, limits, rules.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crawlwire_persistence::config::KEY_FILE_NAME;
+use crawlwire_persistence::{Database, DatabaseConfig, SqlStore};
+use crawlwire_progress::Policy;
+use crawlwire_router::RouterConfig;
+use crawlwire_transport::{Endpoint, HealthThresholds, Limits, ListenOptions, Listener};
+
+use crate::app::StartError;
+use crate::config::Config;
+
+/// Progress is written this often: within the second that may be lost.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+    let connection = &config.connection;
+    let group = match &connection.socket_group {
+        None => None,
+        Some(name) => Some(group_id(name.as_str()).ok_or_else(|| StartError::Group(name.as_str().to_owned()))?),
+    };
+    let options = ListenOptions {
+        mode: connection.socket_mode.bits(),
+        group,
+        backlog: connection.backlog,
+    };
+    let mut listeners = vec![Listener::bind(&Endpoint::Unix(connection.socket_path.clone()), &options).await?];
+    if let Some(address) = connection.tcp() {
+        let endpoint = Endpoint::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        };
+        listeners.push(Listener::bind(&endpoint, &options).await?);
+    }
+    Ok(listeners)
+}
+
+/// The number of a group, from its number or from the group file.
+fn group_id(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+pub(crate) async fn open_database(config: &Config) -> Result<Arc<SqlStore>, StartError> {
+    let data_dir = &config.general.data_dir;
+    std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
+        path: data_dir.display().to_string(),
+        source,
+    })?;
+    let database = DatabaseConfig {
+        pool_size: config.database.connection_pool,
+        query_timeout: config.database.query_timeout,
+        transaction_timeout: config.database.transaction_timeout,
+        server: server_name(config),
+        policy: policy(config),
+        ..DatabaseConfig::new(config.database.url.expose(), data_dir.join(KEY_FILE_NAME))
+    };
+    Ok(Database::open(database).await?)
+}
+
+/// The same after a restart, and unlike that of any other server: a socket path belongs to one server of a machine.
+fn server_name(config: &Config) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), config.connection.socket_path.display())
+}
+
+/// Connections are numbered from the time of the start on, so that no number comes twice in the history of a database.
+pub(crate) fn first_connection() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(1) * 1000
+}
+
+pub(crate) fn policy(config: &Config) -> Policy {
+    let jobs = &config.jobs;
+    Policy {
+        lease: config.heartbeat.timeout,
+        reattach_grace: jobs.reattach_grace,
+        accept_timeout: jobs.accept_timeout,
+        job_timeout: jobs.timeout,
+        retry_attempts: jobs.retry_attempts,
+        retry_delay: jobs.retry_delay,
+        retry_delay_max: jobs.max_retry_delay,
+        queued_jobs_max: jobs.max_queued,
+        tree_depth_max: config.discovery.max_depth,
+        children_max: config.discovery.max_children,
+        tree_jobs_max: config.discovery.max_jobs_per_tree,
+        ..Policy::default()
+    }
+}
+
+pub(crate) fn router_config(config: &Config) -> RouterConfig {
+    RouterConfig {
+        server: server_name(config),
+        slots_per_crawler: config.jobs.max_concurrent,
+        job_queue_size: config.jobs.queue_size,
+        heartbeat_timeout: config.heartbeat.timeout,
+        sweep_interval: config.jobs.sweep_interval,
+        flush_interval: FLUSH_INTERVAL,
+    }
+}
+
+pub(crate) fn thresholds(config: &Config) -> HealthThresholds {
+    HealthThresholds {
+        heartbeat_interval: config.heartbeat.interval,
+        heartbeat_timeout: config.heartbeat.timeout,
+        ..HealthThresholds::default()
+    }
+}
+
+pub(crate) fn limits(config: &Config) -> Limits {
+    Limits {
+        max_line_bytes: config.messages.max_size,
+        connection_timeout: config.connection.timeout,
+        heartbeat_interval: config.heartbeat.interval,
+        ..Limits::default()
+    }
+}

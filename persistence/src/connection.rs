@@ -259,3 +259,61 @@ impl<'a> Cells<'a> {
         Ok(cell)
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    #[tokio::test]
+    async fn sqlite_gives_up_in_time_and_goes_on() {
+        const ENDLESS: &str = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n";
+        let database = TestDatabase::sqlite();
+        let config = database.config();
+        crate::Database::open(config.clone()).await.unwrap().close().await;
+        let location = Location::parse(&config.url).unwrap();
+        let mut connection = Connection::open(&location, &config, Arc::default()).await.unwrap();
+        connection.limit(Some(Duration::from_millis(50)));
+        let interrupted = connection.fetch_text(ENDLESS, None).await.map(|rows| rows.len());
+        assert_eq!(interrupted, Err(Trouble::Busy("the time limit was reached".to_owned())));
+        connection.limit(None);
+        let rows = connection.fetch_text("SELECT 7", None).await.unwrap();
+        assert_eq!(Cells::of(&rows[0]).next::<i64>(), Ok(7));
+        connection.close().await;
+    }
+
+    async fn settings(database: &TestDatabase, texts: &[&'static str]) -> Vec<String> {
+        let config = database.config();
+        crate::Database::open(config.clone()).await.unwrap().close().await;
+        let location = Location::parse(&config.url).unwrap();
+        let mut connection = Connection::open(&location, &config, Arc::default()).await.unwrap();
+        let mut found = Vec::new();
+        for text in texts {
+            let rows = connection.fetch_text(text, None).await.unwrap();
+            let mut cells = Cells::of(&rows[0]);
+            found.push(match cells.next::<String>() {
+                Ok(text) => text,
+                Err(_) => cells.next::<i64>().unwrap().to_string(),
+            });
+        }
+        connection.close().await;
+        found
+    }
+
+    #[tokio::test]
+    async fn commits_are_durable() {
+        let sqlite = ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"];
+        // 2 is FULL.
+        assert_eq!(settings(&TestDatabase::sqlite(), &sqlite).await, ["wal", "2", "1"]);
+        let Some(database) = TestDatabase::postgres().await else {
+            return;
+        };
+        let postgres = [
+            "SHOW synchronous_commit",
+            "SHOW application_name",
+            "SHOW statement_timeout",
+            "SHOW idle_in_transaction_session_timeout",
+        ];
+        assert_eq!(settings(&database, &postgres).await, ["on", "crawlwire", "30s", "30s"]);
+    }
+}

@@ -12,7 +12,7 @@
 //! | `read` | queries |
 //! | [`entity`], [`migration`] | the rows, and how the schema came to be |
 //! | [`seal`] | tokens at rest |
-//! | [`testing`] (feature `testing`) | a throw-away PostgreSQL, fresh databases |
+//! | `testing` (feature `testing`) | a throw-away PostgreSQL, fresh databases |
 
 pub mod config;
 mod connection;

@@ -83,12 +83,13 @@ impl SqlStore {
     /// Dropped before it resolves, the store closes all the same.
     pub async fn close(&self) {
         self.closing.cancel();
-        if let Some(writer) = self.writer.lock().await.as_mut()
-            && let Err(error) = writer.await
+        let mut writer = self.writer.lock().await;
+        if let Some(task) = writer.as_mut()
+            && let Err(error) = task.await
         {
             tracing::error!(%error, "the writer did not end well");
         }
-        self.writer.lock().await.take();
+        writer.take();
     }
 
     /// What the writer did so far, for metrics.

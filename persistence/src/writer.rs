@@ -45,10 +45,13 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::f
 /// How long a commit whose answer was lost may stay in doubt.
 const DOUBT: Duration = Duration::from_secs(10);
 
+/// Who waits for an operation.
+type Answer = oneshot::Sender<Result<Committed<Outcome>, StoreError>>;
+
 /// An operation and who waits for it.
 pub(crate) struct Request {
     pub(crate) op: Op,
-    pub(crate) answer: oneshot::Sender<Result<Committed<Outcome>, StoreError>>,
+    pub(crate) answer: Answer,
 }
 
 /// What the writer did so far.
@@ -155,25 +158,26 @@ impl Writer {
     }
 
     async fn carry_out(&mut self, batch: Vec<Request>) {
-        let mut parts = vec![batch];
-        while let Some(mut part) = parts.pop() {
-            let ops: Vec<Op> = part.iter().map(|request| request.op.clone()).collect();
+        let whole: (Vec<Op>, Vec<Answer>) = batch.into_iter().map(|request| (request.op, request.answer)).unzip();
+        let mut parts = vec![whole];
+        while let Some((mut ops, mut answers)) = parts.pop() {
             match self.commit(&ops).await {
                 Ok(outcomes) => {
-                    for (request, outcome) in part.into_iter().zip(outcomes) {
+                    for (answer, outcome) in answers.into_iter().zip(outcomes) {
                         // Whoever asked may have left; the operation is done all the same.
-                        let _ = request.answer.send(Ok(Committed::after_commit(outcome)));
+                        let _ = answer.send(Ok(Committed::after_commit(outcome)));
                     }
                 }
-                Err(Trouble::Refused(_) | Trouble::Duplicate(_)) if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
+                Err(Trouble::Refused(_) | Trouble::Duplicate(_)) if ops.len() > 1 => {
+                    let half = ops.len() / 2;
+                    let second = (ops.split_off(half), answers.split_off(half));
                     parts.push(second);
-                    parts.push(part);
+                    parts.push((ops, answers));
                 }
                 Err(trouble) => {
-                    tracing::warn!(operations = part.len(), error = %trouble, "a batch did not take effect");
-                    for request in part {
-                        let _ = request.answer.send(Err(trouble.clone().into()));
+                    tracing::warn!(operations = ops.len(), error = %trouble, "a batch did not take effect");
+                    for answer in answers {
+                        let _ = answer.send(Err(trouble.clone().into()));
                     }
                 }
             }
@@ -186,8 +190,9 @@ impl Writer {
         let mut tried = 1;
         loop {
             match self.attempt(ops).await {
-                // Whoever inserted the key has committed, or we would still wait; so the next try finds it.
-                Err(Trouble::Duplicate(_)) if self.has_rivals() && tried == 1 => {}
+                // Whoever inserted the key has committed, or we would still wait; so the next try finds it, and at
+                // worst meets one more.
+                Err(Trouble::Duplicate(_)) if self.has_rivals() && tried <= 2 => {}
                 Err(Trouble::Again(_)) if self.has_rivals() && tried < TRIES && Instant::now() < until => {
                     let delay = RETRY_DELAY * 2_u32.pow(tried - 1);
                     sleep(delay.mul_f64(0.5 + chance(&mut self.state.seed))).await;
@@ -398,5 +403,33 @@ mod tests {
         assert!((0..1000).all(|_| (0.0..1.0).contains(&chance(&mut seed))));
         let shards: std::collections::BTreeSet<_> = (0..100).map(|n| shard(&format!("server-{n}"))).collect();
         assert!(shards.len() > 8 && shards.iter().all(|shard| *shard < 16));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn what_became_of_a_transaction_can_be_found_out() {
+        let Some(database) = crate::testing::TestDatabase::postgres().await else {
+            return;
+        };
+        let config = database.config();
+        crate::Database::open(config.clone()).await.unwrap().close().await;
+        let location = Location::parse(&config.url).unwrap();
+        let seal = Arc::new(Seal::new(&[0; 32]));
+        let readers = database.pool().await;
+        let place = (config.clone(), location.clone());
+        let mut writer = Writer::new(place, seal, Arc::default(), readers, None).await.unwrap();
+        for (end, expected) in [(sql::COMMIT, Ok(vec![Outcome::Done])), (sql::ROLLBACK, Err(()))] {
+            let mut other = Connection::open(&location, &config, Arc::default()).await.unwrap();
+            other.execute(sql::BEGIN, None).await.unwrap();
+            let (_, _, transaction) = writer.clock_and_keys(&mut other, 0).await.unwrap();
+            let resolving = writer.resolve(transaction.unwrap(), vec![Outcome::Done]);
+            // It is still open when the question is asked for the first time, or just ended.
+            let (resolved, ended) = tokio::join!(resolving, other.execute(end, None));
+            ended.unwrap();
+            match expected {
+                Ok(outcomes) => assert_eq!(resolved, Ok(outcomes)),
+                Err(()) => assert!(matches!(resolved, Err(Trouble::Again(_))), "{resolved:?}"),
+            }
+        }
     }
 }

@@ -243,6 +243,10 @@ mod tests {
             .into_iter()
             .map(|(job, _, view)| (job.0, view.n))
             .collect();
-        assert_eq!(again, [(1, REPORTS_PER_MS), (PROGRESS_ROWS_MAX as i64, 0)], "the newest of each");
+        assert_eq!(
+            again,
+            [(1, REPORTS_PER_MS), (PROGRESS_ROWS_MAX as i64, 0)],
+            "the newest of each"
+        );
     }
 }

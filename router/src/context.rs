@@ -25,6 +25,9 @@ const ERRORS_WAITING_MAX: usize = 1024;
 /// Bytes of a text in the error log, since peers have a say in it. Enough for a sentence or two.
 const ERROR_BYTES_MAX: usize = 1000;
 
+/// Bytes of a name that a peer chose, in our own log.
+const NAME_BYTES_MAX: usize = 64;
+
 /// First and longest wait between tries while the database is away.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -142,10 +145,28 @@ impl Shared {
         self.publish(Event::Job(fact));
     }
 
-    pub(crate) fn log_error(&self, mut row: ErrorRow) {
-        for text in row.job.iter_mut().chain([&mut row.message]) {
-            text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
-        }
+    /// Puts an error into the log. The message must not quote what a peer sent.
+    pub(crate) fn log_error(
+        &self,
+        peer: &Peer,
+        (category, severity): (Category, Severity),
+        code: &str,
+        job: Option<&str>,
+        message: &str,
+    ) {
+        let cut = |text: &str| printable(text, ERROR_BYTES_MAX);
+        self.keep_error(ErrorRow {
+            at: wall_clock(),
+            category: category.as_str(),
+            severity: severity.as_str(),
+            code: code.to_owned(),
+            job: job.map(cut),
+            connection: Some(peer.name()),
+            message: cut(message),
+        });
+    }
+
+    pub(crate) fn keep_error(&self, row: ErrorRow) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() < ERRORS_WAITING_MAX {
             errors.push_back(row);
@@ -178,6 +199,17 @@ impl Shared {
             }
         }
     }
+}
+
+/// The beginning of a text that a peer had a say in, without what a database or a terminal could not take.
+fn printable(text: &str, bytes_max: usize) -> String {
+    let cut = &text[..text.floor_char_boundary(bytes_max)];
+    cut.replace(char::is_control, "\u{fffd}")
+}
+
+/// A name that a peer chose, for the log.
+pub(crate) fn brief(name: &str) -> String {
+    printable(name, NAME_BYTES_MAX)
 }
 
 /// The present moment of the machine's clock.
@@ -218,6 +250,10 @@ impl Context {
     /// When the job is not this crawler's, or no more.
     pub async fn held(&self, public_id: &str) -> Result<(Arc<Session>, Held), String> {
         let session = self.session.clone().ok_or("the peer is no session")?;
+        // Nothing is called so, and PostgreSQL refuses to look for it.
+        if public_id.contains('\0') {
+            return Err(Refusal::NotFound.to_string());
+        }
         if let Some(held) = session.held(public_id) {
             return Ok((session, held));
         }
@@ -286,15 +322,8 @@ impl Context {
 
     /// Puts an error into the log. The message must not quote what a peer sent.
     pub fn log_error(&self, category: Category, severity: Severity, code: &str, job: Option<&str>, message: String) {
-        self.shared.log_error(ErrorRow {
-            at: wall_clock(),
-            category: category.as_str(),
-            severity: severity.as_str(),
-            code: code.to_owned(),
-            job: job.map(str::to_owned),
-            connection: Some(self.peer.name()),
-            message,
-        });
+        self.shared
+            .log_error(&self.peer, (category, severity), code, job, &message);
     }
 }
 

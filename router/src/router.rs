@@ -8,14 +8,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::store::{BoxFuture, NewJob, NewSession, Outcome, StoreError};
-use crawlwire_progress::view::{ErrorRow, ProgressView};
+use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Fact, JobKey, Op, Store};
 use crawlwire_protocol::{Category, Decoded, Envelope, JobId, Message, Severity, WebAppMessage, encode};
 use futures_util::FutureExt;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{Context, RouterConfig, Shared, Stats, wall_clock};
+use crate::context::{Context, RouterConfig, Shared, Stats};
 use crate::event::Event;
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
 use crate::middleware::{Middleware, Verdict};
@@ -105,10 +105,10 @@ impl Router {
     /// Not cancel safe: dropped half-way, the message may or may not have its effect.
     pub async fn call(&self, peer: &Arc<Peer>, message: Inbound) -> Pending {
         let type_name = message.type_name().to_owned();
-        let job = job_id(&message).map(JobId::to_string);
+        let job = job_id(&message).cloned();
         let handled = match AssertUnwindSafe(self.process(peer, message)).catch_unwind().await {
             Ok(handled) => handled,
-            Err(_) => Handled::Done(self.panicked(peer, &type_name, job.clone())),
+            Err(_) => Handled::Done(self.panicked(peer, &type_name, job.as_ref())),
         };
         let router = self.clone();
         let peer = peer.clone();
@@ -118,16 +118,18 @@ impl Router {
                 Handled::Pending(pending) => AssertUnwindSafe(pending)
                     .catch_unwind()
                     .await
-                    .unwrap_or_else(|_| router.panicked(&peer, &type_name, job)),
+                    .unwrap_or_else(|_| router.panicked(&peer, &type_name, job.as_ref())),
             };
             router.conclude(&peer, &type_name, processed).await
         })
     }
 
-    fn panicked(&self, peer: &Peer, type_name: &str, job: Option<String>) -> Processed {
+    fn panicked(&self, peer: &Peer, type_name: &str, job: Option<&JobId>) -> Processed {
         tracing::error!(peer = peer.name(), type_name, "a handler panicked");
-        let place = "a handler or middleware panicked".to_owned();
-        self.log_error(peer, Category::Internal, "handler_panicked", job, place);
+        let kind = (Category::Internal, Severity::High);
+        let message = "a handler or middleware panicked";
+        self.shared
+            .log_error(peer, kind, "handler_panicked", job.map(JobId::as_str), message);
         Processed::failed("internal error")
     }
 
@@ -137,13 +139,7 @@ impl Router {
             Verdict::Pass(message) => message,
             Verdict::Drop => return Handled::Done(Processed::done()),
             Verdict::Refuse(reason) => {
-                self.log_error(
-                    peer,
-                    Category::Authentication,
-                    "refused_by_middleware",
-                    None,
-                    reason.clone(),
-                );
+                refused(&self.shared, peer, &reason);
                 return Handled::Done(Processed::failed(reason));
             }
         };
@@ -218,7 +214,10 @@ impl Router {
             tracing::debug!(peer = peer.name(), %error, "answer not sent");
         }
         for middleware in self.chain().iter().rev() {
-            guarded(&**middleware, async { middleware.after_process(peer, type_name, &processed).await }).await;
+            guarded(&**middleware, async {
+                middleware.after_process(peer, type_name, &processed).await
+            })
+            .await;
         }
         processed
     }
@@ -228,7 +227,7 @@ impl Router {
     /// # Errors
     /// When the connection's queue is full or the connection is gone, or middleware refused the message.
     pub async fn send(&self, peer: &Arc<Peer>, message: Envelope<WebAppMessage>) -> Result<(), SendError> {
-        send(&self.chain(), peer, message).await
+        send(&self.shared, &self.chain(), peer, message).await
     }
 
     fn chain(&self) -> Chain {
@@ -265,6 +264,8 @@ impl Router {
     pub async fn disconnected(&self, peer: &Arc<Peer>) {
         let Some(session) = peer.session() else { return };
         self.shared.sessions.remove(session.key);
+        // Its last words were heard, and are to be kept before they are forgotten here.
+        timers::flush_progress(&self.shared).await;
         for held in session.let_go_of_all() {
             self.shared.live().forget(held.key);
         }
@@ -280,19 +281,8 @@ impl Router {
     /// A line that was no message: counted and put into the error log by place and rule.
     pub fn note_invalid_line(&self, peer: &Peer, category: Category, code: &str, message: String) {
         self.shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
-        self.log_error(peer, category, code, None, message);
-    }
-
-    fn log_error(&self, peer: &Peer, category: Category, code: &str, job: Option<String>, message: String) {
-        self.shared.log_error(ErrorRow {
-            at: wall_clock(),
-            category: category.as_str(),
-            severity: Severity::Low.as_str(),
-            code: code.to_owned(),
-            job,
-            connection: Some(peer.name()),
-            message,
-        });
+        self.shared
+            .log_error(peer, (category, Severity::Low), code, None, &message);
     }
 
     /// Creates a job and tells the dispatcher.
@@ -401,6 +391,7 @@ impl Router {
 
 /// Sends one message through a chain of middleware.
 pub(crate) async fn send(
+    shared: &Shared,
     chain: &[Arc<dyn Middleware>],
     peer: &Arc<Peer>,
     mut message: Envelope<WebAppMessage>,
@@ -411,7 +402,7 @@ pub(crate) async fn send(
             Some(Verdict::Pass(passed)) => message = passed,
             Some(Verdict::Drop) => return Ok(()),
             Some(Verdict::Refuse(reason)) => {
-                tracing::warn!(peer = peer.name(), middleware = middleware.name(), type_name, reason, "not sent");
+                refused(shared, peer, &reason);
                 return Err(SendError::Closed);
             }
             None => return Err(SendError::Closed),
@@ -425,9 +416,17 @@ pub(crate) async fn send(
         }
     };
     for middleware in chain.iter().rev() {
-        guarded(&**middleware, async { middleware.after_send(peer, type_name, sent.is_ok()).await }).await;
+        guarded(&**middleware, async {
+            middleware.after_send(peer, type_name, sent.is_ok()).await
+        })
+        .await;
     }
     sent
+}
+
+fn refused(shared: &Shared, peer: &Peer, reason: &str) {
+    let kind = (Category::Authentication, Severity::Low);
+    shared.log_error(peer, kind, "refused_by_middleware", None, reason);
 }
 
 /// Calls a hook; None when it panicked, in the call itself or in its future.

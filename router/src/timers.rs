@@ -101,20 +101,25 @@ pub(crate) async fn flush(shared: &Shared, stop: CancellationToken) {
 }
 
 async fn flush_once(shared: &Shared) {
-    let groups = shared.live().drain();
-    for group in groups {
-        if let Err(error) = shared.store.commit(Op::Progress(group.clone())).await {
-            tracing::warn!(%error, reports = group.len(), "progress not written");
-            shared.live().put_back(&group);
-        }
-    }
+    flush_progress(shared).await;
     let errors = shared.take_errors();
     if !errors.is_empty()
         && let Err(error) = shared.store.commit(Op::RecordErrors(errors.clone())).await
     {
         tracing::warn!(%error, errors = errors.len(), "error log not written");
         if matches!(error, StoreError::Unavailable(_)) {
-            errors.into_iter().for_each(|row| shared.log_error(row));
+            errors.into_iter().for_each(|row| shared.keep_error(row));
+        }
+    }
+}
+
+/// Writes what was reported since the last time.
+pub(crate) async fn flush_progress(shared: &Shared) {
+    let groups = shared.live().drain();
+    for group in groups {
+        if let Err(error) = shared.store.commit(Op::Progress(group.clone())).await {
+            tracing::warn!(%error, reports = group.len(), "progress not written");
+            shared.live().put_back(&group);
         }
     }
 }

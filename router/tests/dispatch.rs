@@ -43,7 +43,11 @@ async fn a_job_that_does_not_fit_the_queue_is_taken_back_and_costs_no_attempt() 
         server.submit(id).await;
         server.renewed().await;
     }
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "release"], "not tried again and again");
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "release"],
+        "not tried again and again"
+    );
     assert_eq!(server.arrows("b").await, ["submit"]);
     assert_eq!(server.router.stats().assigned, 0);
 
@@ -143,5 +147,8 @@ async fn an_assignment_nobody_starts_goes_back() {
     done(crawler.say(say::started("a")).await);
     server.store.later(server.policy.accept_timeout);
     server.renewed().await;
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "release", "claim", "start"]);
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "release", "claim", "start"]
+    );
 }

@@ -27,10 +27,16 @@ async fn a_whole_life() {
     new.spec.priority = 3.5;
     server.submit_job(new).await;
     let assignment = crawler.assignment().await;
-    assert_eq!((assignment.job_id.as_str(), assignment.job_type), ("a", JobType::CrawlProject));
+    assert_eq!(
+        (assignment.job_id.as_str(), assignment.job_type),
+        ("a", JobType::CrawlProject)
+    );
     assert_eq!(assignment.entity_id.as_deref(), Some("entity-a"));
     assert_eq!(assignment.namespace_path.as_deref(), Some("group"));
-    assert_eq!((assignment.gitlab_host.as_str(), assignment.access_token.expose()), ("gitlab.example", "secret"));
+    assert_eq!(
+        (assignment.gitlab_host.as_str(), assignment.access_token.expose()),
+        ("gitlab.example", "secret")
+    );
     assert_eq!((assignment.priority, assignment.resume), (3.5, false));
 
     done(crawler.say(say::started("a")).await);
@@ -45,7 +51,9 @@ async fn a_whole_life() {
         result,
         json!({ "summary": "all done", "output_files": ["a.json"], "total_duration": 2500 })
     );
-    let last = server.stored_progress("a", |report| report.overall_completion == 1.0).await;
+    let last = server
+        .stored_progress("a", |report| report.overall_completion == 1.0)
+        .await;
     assert_eq!((last.attempt, last.time_elapsed), (1, 2500.0));
     assert_eq!(last.entities[0].total_processed.get(), 10);
     let told: Vec<_> = [
@@ -59,7 +67,10 @@ async fn a_whole_life() {
     assert_eq!(told, [State::Queued, State::Assigned, State::Running, State::Completed]);
     assert_eq!(crawler.holds(), Vec::<String>::new());
     let stats = server.router.stats();
-    assert_eq!((stats.processed, stats.failed, stats.assigned, stats.invalid), (4, 0, 1, 0));
+    assert_eq!(
+        (stats.processed, stats.failed, stats.assigned, stats.invalid),
+        (4, 0, 1, 0)
+    );
 }
 
 #[tokio::test]
@@ -74,7 +85,11 @@ async fn a_start_is_implied_by_progress_by_discovery_and_by_the_end() {
         let crawler = given(&server, id).await;
         done(crawler.say(line).await);
         let ended = matches!(id, "c" | "d");
-        let expected: &[&str] = if ended { &["submit", "claim", "start", "finish"] } else { &["submit", "claim", "start"] };
+        let expected: &[&str] = if ended {
+            &["submit", "claim", "start", "finish"]
+        } else {
+            &["submit", "claim", "start"]
+        };
         assert_eq!(server.arrows(id).await, expected);
         assert_eq!(server.job(id).await.attempt, 1);
         crawler.leave().await;
@@ -85,7 +100,10 @@ async fn a_start_is_implied_by_progress_by_discovery_and_by_the_end() {
 async fn a_start_said_twice_is_taken_once() {
     let server = Server::start();
     let crawler = given(&server, "a").await;
-    let (first, second) = (crawler.begin(say::started("a")).await, crawler.begin(say::started("a")).await);
+    let (first, second) = (
+        crawler.begin(say::started("a")).await,
+        crawler.begin(say::started("a")).await,
+    );
     done(first.await);
     done(second.await);
     done(crawler.say(say::started("a")).await);
@@ -104,7 +122,9 @@ async fn a_failure_is_tried_again_after_a_wait_and_a_hopeless_one_is_not() {
     let error: Value = serde_json::from_str(&view.error.unwrap()).unwrap();
     assert_eq!(error["error_type"], "HttpError");
     assert_eq!(error["is_recoverable"], true);
-    let partial = server.stored_progress("a", |report| report.entities[0].total_processed.get() == 3).await;
+    let partial = server
+        .stored_progress("a", |report| report.entities[0].total_processed.get() == 3)
+        .await;
     assert_eq!(partial.attempt, 1);
 
     server.store.later(server.policy.retry_delay);
@@ -114,8 +134,15 @@ async fn a_failure_is_tried_again_after_a_wait_and_a_hopeless_one_is_not() {
     let view = server.job("a").await;
     assert_eq!((view.state, view.failures, view.attempt), (State::Failed, 2, 2));
     let logged = server.errors(2).await;
-    assert!(logged.iter().all(|error| error.code == "job_failed" && error.job.as_deref() == Some("a")));
-    assert_eq!(logged.iter().map(|error| error.severity.as_str()).collect::<Vec<_>>(), ["high", "medium"]);
+    assert!(
+        logged
+            .iter()
+            .all(|error| error.code == "job_failed" && error.job.as_deref() == Some("a"))
+    );
+    assert_eq!(
+        logged.iter().map(|error| error.severity.as_str()).collect::<Vec<_>>(),
+        ["high", "medium"]
+    );
     assert_eq!(logged[0].category, "job_processing");
     assert_eq!(logged[0].connection.as_deref(), Some("legacy-1"));
 }
@@ -135,9 +162,16 @@ async fn discovered_children_are_given_out_next() {
     let processed = crawler.say(say::discovered("root", &["1", "2", "1"])).await;
     assert_eq!(processed.data, Some(json!({ "received": 3, "accepted": 2 })));
     let again = crawler.say(say::discovered("root", &["1", "2"])).await;
-    assert_eq!(again.data, Some(json!({ "received": 2, "accepted": 0 })), "the same batch again");
+    assert_eq!(
+        again.data,
+        Some(json!({ "received": 2, "accepted": 0 })),
+        "the same batch again"
+    );
     let (one, two) = (crawler.assignment().await, crawler.assignment().await);
-    assert_eq!((one.entity_id.as_deref(), two.entity_id.as_deref()), (Some("1"), Some("2")));
+    assert_eq!(
+        (one.entity_id.as_deref(), two.entity_id.as_deref()),
+        (Some("1"), Some("2"))
+    );
     assert_eq!(one.access_token.expose(), "secret");
     assert_eq!((one.job_type, one.priority), (JobType::CrawlProject, 5.0));
     let child = server.job(&one.job_id).await;
@@ -160,13 +194,20 @@ async fn a_newer_token_is_given_once() {
     done(crawler.say(say::refresh("a")).await);
     let (job, refused) = crawler.token().await;
     assert_eq!(job, "a");
-    assert_eq!((refused.access_token.expose(), refused.refresh_successful), ("", false), "there is none newer");
+    assert_eq!(
+        (refused.access_token.expose(), refused.refresh_successful),
+        ("", false),
+        "there is none newer"
+    );
 
     server.router.stop_dispatching();
     server.submit_job(with_token("b", "t2")).await;
     done(crawler.say(say::refresh("a")).await);
     let (job, renewed) = crawler.token().await;
-    assert_eq!((job.as_str(), renewed.access_token.expose(), renewed.refresh_successful), ("a", "t2", true));
+    assert_eq!(
+        (job.as_str(), renewed.access_token.expose(), renewed.refresh_successful),
+        ("a", "t2", true)
+    );
     done(crawler.say(say::refresh("a")).await);
     assert!(!crawler.token().await.1.refresh_successful, "it has the newest now");
 
@@ -202,23 +243,41 @@ async fn reports_are_seen_at_once_and_written_soon() {
     let key = server.job("a").await.key;
     let (job, id, report) = server
         .event("a report", |event| match event {
-            Event::Progress { job, public_id, progress } => Some((job, public_id, progress)),
+            Event::Progress {
+                job,
+                public_id,
+                progress,
+            } => Some((job, public_id, progress)),
             _ => None,
         })
         .await;
     assert_eq!((job, id.as_str()), (key, "a"));
-    assert_eq!((report.overall_completion, report.attempt), (0.25, 1), "the report began the attempt");
+    assert_eq!(
+        (report.overall_completion, report.attempt),
+        (0.25, 1),
+        "the report began the attempt"
+    );
     assert_eq!(server.router.progress(key).as_ref(), Some(&*report));
     let together = server.router.aggregate_progress().unwrap();
     assert_eq!((together.overall_completion, together.active_jobs), (0.5, 2));
-    assert!(!server.store.journal().contains(&"Progress".to_owned()), "not written one by one");
+    assert!(
+        !server.store.journal().contains(&"Progress".to_owned()),
+        "not written one by one"
+    );
 
     done(crawler.say(say::completed("b")).await);
     assert_eq!(server.router.aggregate_progress().unwrap().active_jobs, 1);
     let store = server.store.clone();
     server.stop().await;
-    let stored = crawlwire_progress::Store::progress(&*store, key).await.unwrap().unwrap();
-    assert_eq!((stored.overall_completion, stored.attempt), (0.25, 1), "written at the end at the latest");
+    let stored = crawlwire_progress::Store::progress(&*store, key)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (stored.overall_completion, stored.attempt),
+        (0.25, 1),
+        "written at the end at the latest"
+    );
 }
 
 #[tokio::test]

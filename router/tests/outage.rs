@@ -53,7 +53,9 @@ async fn nothing_overtakes_what_has_to_be_given_again() {
     let view = server.job("a").await;
     assert_eq!((view.state, view.children), (State::Completed, 2), "the end came last");
     let journal = server.store.journal();
-    let of_job = journal.iter().filter(|name| matches!(name.as_str(), "Discover" | "Finish"));
+    let of_job = journal
+        .iter()
+        .filter(|name| matches!(name.as_str(), "Discover" | "Finish"));
     assert_eq!(of_job.collect::<Vec<_>>(), ["Discover", "Discover", "Finish"]);
 }
 
@@ -89,7 +91,11 @@ async fn leases_are_given_back_before_anything_may_expire() {
     let first = |name: &str| after.iter().position(|entry| entry == name).unwrap();
     assert!(first("Recover") < first("Sweep"), "{after:?}");
     assert_eq!(after.iter().filter(|name| *name == "Recover").count(), 1, "once");
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "start"], "nothing held is run again");
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "start"],
+        "nothing held is run again"
+    );
     done(crawler.say(say::completed("a")).await);
     assert_eq!(server.job("a").await.attempt, 1);
 }
@@ -104,7 +110,10 @@ async fn jobs_are_given_out_when_it_is_back() {
     server.store.turns_away(3).await;
     assert!(crawler.heard_nothing());
     let refused = server.router.submit(new_job("b")).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "the web app can be asked to say it again");
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "the web app can be asked to say it again"
+    );
     server.store.come_back();
     assert_eq!(crawler.assignment().await.job_id, "a");
     assert_eq!(server.job("a").await.attempt, 0);
@@ -135,13 +144,24 @@ async fn reports_and_errors_are_written_afterwards() {
     for completion in [0.1, 0.2] {
         done(crawler.say(say::progress("a", completion)).await);
     }
-    server.router.note_invalid_line(&crawler.peer, Category::MessageParsing, "not_json", "column 1".to_owned());
+    server.router.note_invalid_line(
+        &crawler.peer,
+        Category::MessageParsing,
+        "not_json",
+        "column 1".to_owned(),
+    );
     server.store.turns_away(6).await;
     let key = server.job("a").await.key;
-    assert_eq!(server.router.progress(key).unwrap().overall_completion, 0.2, "seen all the same");
+    assert_eq!(
+        server.router.progress(key).unwrap().overall_completion,
+        0.2,
+        "seen all the same"
+    );
     assert_eq!(server.store.progress(key).await.unwrap(), None);
     server.store.come_back();
-    server.stored_progress("a", |report| report.overall_completion == 0.2).await;
+    server
+        .stored_progress("a", |report| report.overall_completion == 0.2)
+        .await;
     let errors = server.errors(1).await;
     assert_eq!((errors.len(), errors[0].code.as_str()), (1, "not_json"), "once");
 }
@@ -175,9 +195,6 @@ async fn a_server_that_starts_meanwhile_waits() {
     let mut crawler = server.crawler().await;
     server.submit("a").await;
     crawler.assignment().await;
-    let errors = store.errors(Paging {
-        limit: 10,
-        after: None,
-    });
+    let errors = store.errors(Paging { limit: 10, after: None });
     assert_eq!(errors.await.unwrap().items, []);
 }

@@ -14,7 +14,10 @@ async fn the_first_valid_message_opens_a_session_and_work_is_given_only_then() {
     let mut server = Server::start();
     let mut early = server.connect(None);
     failed(early.say(say::custom("of_my_own")).await);
-    assert!(early.peer.session().is_none(), "a type of somebody's own says nothing about a crawler");
+    assert!(
+        early.peer.session().is_none(),
+        "a type of somebody's own says nothing about a crawler"
+    );
     assert_eq!(early.name(), "connection-1");
 
     server.submit("a").await;
@@ -36,7 +39,11 @@ async fn the_first_valid_message_opens_a_session_and_work_is_given_only_then() {
     let stored = server.store.sessions(10).await.unwrap();
     let names: Vec<_> = stored.iter().map(|session| session.name.as_str()).collect();
     assert_eq!(names, ["legacy-1", "legacy-2"]);
-    assert!(stored.iter().all(|session| session.connected && session.server == "one"));
+    assert!(
+        stored
+            .iter()
+            .all(|session| session.connected && session.server == "one")
+    );
 }
 
 #[tokio::test]
@@ -50,10 +57,17 @@ async fn slots_are_respected_and_the_least_busy_comes_first() {
     assert_eq!(two.assignment().await.job_id, "b");
     assert_eq!(one.assignment().await.job_id, "c");
     assert_eq!(two.assignment().await.job_id, "d");
-    assert_eq!((one.holds(), two.holds()), (vec!["a".into(), "c".into()], vec!["b".into(), "d".into()]));
+    assert_eq!(
+        (one.holds(), two.holds()),
+        (vec!["a".into(), "c".into()], vec!["b".into(), "d".into()])
+    );
     done(two.say(say::heartbeat_with(0, "idle")).await);
     server.renewed().await;
-    assert_eq!(server.job("e").await.state, State::Queued, "what a crawler says of its load frees no slot");
+    assert_eq!(
+        server.job("e").await.state,
+        State::Queued,
+        "what a crawler says of its load frees no slot"
+    );
 
     done(two.say(say::completed("b")).await);
     assert_eq!(two.assignment().await.job_id, "e");
@@ -96,9 +110,15 @@ async fn what_a_crawler_says_of_itself_is_shown() {
     let info = server.router.sessions().remove(0);
     assert_eq!((&*info.name, info.connection, info.messages), ("legacy-1", 1, 1));
     assert_eq!(info.identity.as_deref(), Some("process-1"));
-    assert_eq!((info.active_jobs, info.system_status.map(|status| status.as_str())), (Some(7), Some("crawling")));
+    assert_eq!(
+        (info.active_jobs, info.system_status.map(|status| status.as_str())),
+        (Some(7), Some("crawling"))
+    );
     assert_eq!(info.jobs, ["a"]);
-    assert!(std::sync::Arc::ptr_eq(&server.router.peer("legacy-1").unwrap(), &crawler.peer));
+    assert!(std::sync::Arc::ptr_eq(
+        &server.router.peer("legacy-1").unwrap(),
+        &crawler.peer
+    ));
     assert_eq!(server.router.peers().len(), 1);
     crawler.leave().await;
     assert!(server.router.sessions().is_empty() && server.router.peer("legacy-1").is_none());
@@ -141,21 +161,34 @@ async fn the_same_process_takes_over_and_its_reports_count() {
     for completion in [0.1, 0.2, 0.3] {
         done(first.say(say::progress("a", completion)).await);
     }
-    server.stored_progress("a", |report| report.overall_completion == 0.3).await;
+    server
+        .stored_progress("a", |report| report.overall_completion == 0.3)
+        .await;
     first.leave().await;
 
+    // Reports are numbered by the millisecond; nobody connects anew within the same one.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     let second = server.connect(Some("process-1"));
     done(second.say(say::progress("a", 0.4)).await);
     let adopted = server.arrow("a", Arrow::Adopt).await;
     assert_eq!((adopted.state, adopted.attempt), (State::Running, 1));
     assert_eq!(second.holds(), ["a"]);
-    server.stored_progress("a", |report| report.overall_completion == 0.4).await;
+    server
+        .stored_progress("a", |report| report.overall_completion == 0.4)
+        .await;
     server.store.later(server.policy.reattach_grace);
     server.renewed().await;
     done(second.say(say::completed("a")).await);
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "adopt", "finish"]);
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "start", "adopt", "finish"]
+    );
     let view = server.job("a").await;
-    assert_eq!((view.attempt, view.failures, view.fence.0), (1, 0, 1), "no attempt spent");
+    assert_eq!(
+        (view.attempt, view.failures, view.fence.0),
+        (1, 0, 1),
+        "no attempt spent"
+    );
 }
 
 #[tokio::test]
@@ -173,7 +206,10 @@ async fn a_new_connection_waits_for_the_old_one_to_be_seen_gone() {
         first.leave().await;
     });
     done(said);
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "adopt", "finish"]);
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "start", "adopt", "finish"]
+    );
 }
 
 #[tokio::test]
@@ -200,7 +236,10 @@ async fn refuses_takeover(old: Option<&str>, new: Option<&str>) {
     server.store.later(server.policy.reattach_grace);
     server.arrow("a", Arrow::Expire).await;
     assert_eq!(second.assignment().await.job_id, "a", "but it may be given the job");
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "expire", "claim"]);
+    assert_eq!(
+        server.arrows("a").await,
+        ["submit", "claim", "start", "expire", "claim"]
+    );
 }
 
 #[tokio::test]
@@ -212,7 +251,10 @@ async fn late_lines_of_a_lost_lease_have_no_effect_and_are_counted() {
     done(first.say(say::started("a")).await);
     server.renewed().await;
     server.store.later(server.policy.lease);
-    assert_eq!(server.arrow("a", Arrow::Expire).await.session, first.peer.session().map(|session| session.key));
+    assert_eq!(
+        server.arrow("a", Arrow::Expire).await.session,
+        first.peer.session().map(|session| session.key)
+    );
     assert_eq!(first.holds(), Vec::<String>::new());
     let mut second = server.crawler().await;
     second.assignment().await;
@@ -232,12 +274,19 @@ async fn late_lines_of_a_lost_lease_have_no_effect_and_are_counted() {
         assert_eq!(failed(first.say(line).await), "held by another crawler");
     }
     let stats = server.router.stats();
-    assert_eq!((stats.failed, stats.processed), (before.1.failed + count, before.1.processed));
+    assert_eq!(
+        (stats.failed, stats.processed),
+        (before.1.failed + count, before.1.processed)
+    );
     assert_eq!(server.job("a").await, before.0);
     assert!(first.heard_nothing(), "nothing was answered, no token told");
     assert_eq!(server.router.progress(before.0.key), None);
     done(second.say(say::completed("a")).await);
-    assert_eq!(failed(second.say(say::completed("a")).await), "the lease is over", "said twice");
+    assert_eq!(
+        failed(second.say(say::completed("a")).await),
+        "the lease is over",
+        "said twice"
+    );
     assert_eq!(failed(second.say(say::completed("nothing")).await), "no such job");
 }
 

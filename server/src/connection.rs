@@ -16,6 +16,7 @@ use crawlwire_transport::{
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +25,8 @@ use tokio_util::task::TaskTracker;
 const IN_FLIGHT_MAX: usize = 64;
 const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 
-/// When the server stops, a connection is read until it has been quiet for this long, so that what a crawler says
-/// in answer to the shutdown is not lost.
+/// When the server stops, a connection is read until nothing has happened on it for this long, so that what a crawler
+/// says in answer to the shutdown is not lost.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// And no longer than this, however much it says.
@@ -97,23 +98,20 @@ impl Service {
             in_flight_bytes: 0,
             invalid: 0,
             invalid_max: self.invalid_max,
+            first_line_by: Some(Instant::now() + self.limits.connection_timeout),
         };
-        let reason = tokio::select! {
-            reason = serving.until_closed(&mut reader) => reason,
-            () = self.drain.cancelled() => {
-                let _ = tokio::time::timeout(DRAIN_MAX, serving.until_quiet(&mut reader)).await;
-                CloseReason::ServerShutdown
-            }
-        };
+        let reason = serving.until_closed(&mut reader, &self.drain).await;
         // What was taken has its effect, whether or not the peer is still there.
         serving.settle().await;
         handle.close(reason);
         self.router.disconnected(&serving.peer).await;
-        tracing::debug!(
-            connection = serving.peer.connection,
-            reason = reason.as_str(),
-            "disconnected"
-        );
+        let (connection, why) = (serving.peer.connection, reason.as_str());
+        match reason {
+            CloseReason::PeerClosed | CloseReason::ServerShutdown => {
+                tracing::debug!(connection, reason = why, "disconnected");
+            }
+            _ => tracing::info!(connection, reason = why, "disconnected"),
+        }
     }
 }
 
@@ -125,17 +123,27 @@ struct Serving {
     in_flight_bytes: usize,
     invalid: u32,
     invalid_max: u32,
+    /// Until a line came: when it has to. A peer that never says anything shall not keep its place.
+    first_line_by: Option<Instant>,
 }
 
 impl Serving {
-    /// Takes lines until the connection ends.
+    /// Takes lines until the connection ends, or the server stops and the peer is quiet.
     ///
-    /// Dropped at any await, only messages that are being taken are lost; `settle` finishes what is in flight.
-    async fn until_closed(&mut self, reader: &mut LineReader<Stream>) -> CloseReason {
+    /// A line that is being taken is never abandoned: only waiting for the next one is.
+    async fn until_closed(&mut self, reader: &mut LineReader<Stream>, drain: &CancellationToken) -> CloseReason {
+        let mut drained_by = None;
         loop {
             let room = self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX;
+            let (limit, late) = match drained_by {
+                None => (self.first_line_by, CloseReason::FirstLineTimeout),
+                Some(end) if room => (Some((Instant::now() + QUIET).min(end)), CloseReason::ServerShutdown),
+                end => (end, CloseReason::ServerShutdown),
+            };
             tokio::select! {
+                () = drain.cancelled(), if drained_by.is_none() => drained_by = Some(Instant::now() + DRAIN_MAX),
                 Some((_, bytes)) = self.in_flight.next() => self.in_flight_bytes -= bytes,
+                () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => return late,
                 line = reader.recv(), if room => match line {
                     Ok(line) => {
                         if let Some(reason) = self.take(line).await {
@@ -148,20 +156,13 @@ impl Serving {
         }
     }
 
-    async fn until_quiet(&mut self, reader: &mut LineReader<Stream>) {
-        while let Ok(Ok(line)) = tokio::time::timeout(QUIET, reader.recv()).await {
-            if self.take(line).await.is_some() {
-                return;
-            }
-        }
-    }
-
     async fn settle(&mut self) {
         while self.in_flight.next().await.is_some() {}
     }
 
     /// Takes one line. Says why the connection must be closed, if it must.
     async fn take(&mut self, line: Line) -> Option<CloseReason> {
+        self.first_line_by = None;
         match line {
             Line::Complete(line) => match decode::<CrawlerMessage>(&line) {
                 Ok(message) => {

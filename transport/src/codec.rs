@@ -124,7 +124,7 @@ impl LineCodec {
         let rest = std::mem::take(buffer);
         self.scanned = 0;
         self.stats.bytes += rest.len() as u64;
-        if std::mem::take(&mut self.discarding) || rest.is_empty() {
+        if rest.is_empty() {
             return None;
         }
         if rest.trim_ascii().is_empty() {

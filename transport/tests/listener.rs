@@ -302,3 +302,22 @@ async fn lines_and_answers_cross_a_real_socket() {
         assert_eq!(handle.closed().await, CloseReason::PeerClosed);
     }
 }
+
+#[tokio::test]
+async fn a_peer_that_dies_with_unread_data_is_a_closed_peer() {
+    let dir = dir();
+    let path = dir.path().join("s");
+    let listener = bind(&path).await.expect("bound");
+    let (client, (stream, peer)) = tokio::join!(UnixStream::connect(&path), listener.accept());
+    let mut client = client.expect("connected");
+    let mut server = Connection::open(stream, peer, ConnectionId(1), Limits::default());
+    tokio::spawn(server.writer.run());
+    server.handle.try_send("never read\n".into()).expect("room");
+    client.readable().await.expect("arrived");
+    client.write_all(b"whole\nhalf").await.expect("written");
+    // With data unread this is a reset and not an orderly end.
+    drop(client);
+    assert_eq!(server.reader.recv().await, Ok(Line::Complete("whole".into())));
+    assert_eq!(server.reader.recv().await, Ok(Line::Unfinished { bytes: 4 }));
+    assert_eq!(server.reader.recv().await, Err(CloseReason::PeerClosed));
+}

@@ -72,7 +72,7 @@ impl Claim {
         // Remembered before it is sent: the crawler may answer at once.
         session.hold(job.public_id.clone(), held(&fact, &job, version));
         shared.publish_fact(fact.clone());
-        match send(chain, &session.peer, assignment(&job, token)).await {
+        match send(shared, chain, &session.peer, assignment(&job, token)).await {
             Ok(()) => {
                 tracing::info!(session = %session.name, job = job.public_id, fence = fact.fence.0, "job assigned");
                 shared.counters.assigned.fetch_add(1, Ordering::Relaxed);

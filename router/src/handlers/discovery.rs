@@ -1,5 +1,5 @@
 use crawlwire_progress::Op;
-use crawlwire_protocol::message::JobsDiscovered;
+use crawlwire_protocol::message::{DiscoveredJob, JobsDiscovered};
 use uuid::Uuid;
 
 use super::{ensure_started, give, handler, speaking};
@@ -18,7 +18,7 @@ async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDi
     let items = discovered
         .discovered_jobs
         .iter()
-        .map(|item| (Uuid::now_v7().to_string(), item.clone()))
+        .map(|item| (Uuid::now_v7().to_string(), storable(item)))
         .collect();
     let op = Op::Discover {
         parent: speaking.held.key,
@@ -33,4 +33,15 @@ async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDi
         })),
         (_, found) => found,
     }
+}
+
+/// PostgreSQL keeps no NUL in a text. Other databases are not treated otherwise, so that a crawl is the same everywhere.
+fn storable(item: &DiscoveredJob) -> DiscoveredJob {
+    let mut item = item.clone();
+    for text in [&mut item.entity_id, &mut item.namespace_path, &mut item.entity_name] {
+        if text.contains('\0') {
+            *text = text.replace('\0', "\u{fffd}");
+        }
+    }
+    item
 }

@@ -14,7 +14,7 @@ use crawlwire_progress::store::{Outcome, Rejection, StoreError};
 use crawlwire_progress::{Committed, Fact, Op};
 use crawlwire_protocol::{CrawlerKind, Decoded, JobId};
 
-use crate::context::{Context, Shared};
+use crate::context::{Context, Shared, brief};
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
 use crate::session::{Held, Session};
 
@@ -80,7 +80,12 @@ async fn speaking(context: &Context, message: &Inbound) -> Result<Speaking, Hand
     match context.held(job.as_str()).await {
         Ok((session, held)) => Ok(Speaking { job, session, held }),
         Err(reason) => {
-            tracing::debug!(peer = context.peer.name(), job = job.as_str(), reason, "late line");
+            tracing::debug!(
+                peer = context.peer.name(),
+                job = brief(job.as_str()),
+                reason,
+                "late line"
+            );
             Err(refused(reason))
         }
     }

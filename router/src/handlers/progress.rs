@@ -19,7 +19,10 @@ async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress)
     let held = &speaking.held;
     let lease = speaking.session.lease(held);
     // A start that was just given counts already.
-    let attempt = speaking.session.held(speaking.job.as_str()).map_or(held.attempt, |held| held.attempt);
+    let attempt = speaking
+        .session
+        .held(speaking.job.as_str())
+        .map_or(held.attempt, |held| held.attempt);
     let view = context
         .shared
         .live()

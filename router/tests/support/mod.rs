@@ -134,7 +134,11 @@ impl Server {
     }
 
     pub(crate) async fn arrows(&self, id: &str) -> Vec<String> {
-        self.history(id).await.into_iter().flat_map(|event| event.arrows).collect()
+        self.history(id)
+            .await
+            .into_iter()
+            .flat_map(|event| event.arrows)
+            .collect()
     }
 
     /// The next event that fits. Those before it are skipped.
@@ -258,6 +262,20 @@ impl Crawler {
         }
     }
 
+    /// An assignment that is there already; other lines are skipped.
+    pub(crate) fn try_hear(&mut self) -> Option<JobAssignment> {
+        while let Ok(line) = self.lines.try_recv() {
+            if let Ok(Decoded::Known(Envelope {
+                message: WebAppMessage::JobAssignment(assignment),
+                ..
+            })) = decode(&line)
+            {
+                return Some(assignment);
+            }
+        }
+        None
+    }
+
     pub(crate) async fn token(&mut self) -> (String, TokenRefreshResponse) {
         let envelope = self.hear().await;
         match envelope.message {
@@ -276,7 +294,10 @@ impl Crawler {
     }
 
     pub(crate) fn holds(&self) -> Vec<String> {
-        self.peer.session().map(|session| session.info().jobs).unwrap_or_default()
+        self.peer
+            .session()
+            .map(|session| session.info().jobs)
+            .unwrap_or_default()
     }
 
     pub(crate) async fn leave(self) {

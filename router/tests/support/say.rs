@@ -72,5 +72,9 @@ pub(crate) fn discovered(job: &str, entities: &[&str]) -> String {
 }
 
 pub(crate) fn refresh(job: &str) -> String {
-    line("token_refresh_request", Some(job), json!({ "current_token_expired": true }))
+    line(
+        "token_refresh_request",
+        Some(job),
+        json!({ "current_token_expired": true }),
+    )
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
-use crawlwire_progress::view::{
-    ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
-};
+use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
 use crawlwire_progress::{CredentialKey, JobKey, Policy, Store, StoreError, Timestamp};
 use crawlwire_protocol::AccessToken;
 use tokio::sync::watch;
@@ -63,7 +61,9 @@ impl Probe {
     pub(crate) async fn turns_away(&self, count: u64) {
         let mut seen = self.turned_away.subscribe();
         let goal = *seen.borrow_and_update() + count;
-        super::soon("operations to be turned away", seen.wait_for(|count| *count >= goal)).await.unwrap();
+        super::soon("operations to be turned away", seen.wait_for(|count| *count >= goal))
+            .await
+            .unwrap();
     }
 
     /// Whether operations that took effect are told.
@@ -79,9 +79,19 @@ impl Probe {
     /// Waits until one more operation of this name took effect.
     pub(crate) async fn wrote(&self, name: &str) {
         let mut seen = self.written.subscribe();
-        let count = |probe: &Self| probe.journal.lock().unwrap().iter().filter(|entry| *entry == name).count();
+        let count = |probe: &Self| {
+            probe
+                .journal
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|entry| *entry == name)
+                .count()
+        };
         let before = count(self);
-        super::soon(name, seen.wait_for(|_| count(self) > before)).await.unwrap();
+        super::soon(name, seen.wait_for(|_| count(self) > before))
+            .await
+            .unwrap();
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -95,7 +105,9 @@ impl Probe {
 
 fn name_of(op: &Op) -> String {
     let text = format!("{op:?}");
-    let end = text.find(|character: char| !character.is_alphanumeric()).unwrap_or(text.len());
+    let end = text
+        .find(|character: char| !character.is_alphanumeric())
+        .unwrap_or(text.len());
     text[..end].to_owned()
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::jobs::{Context, Task};
 use crate::report::{Done, Reporter};
 use crate::repository::Repository;
-use crate::walk::{Found, base_name};
+use crate::walk::Found;
 
 /// Items of one message.
 const BATCH_ITEMS_MAX: usize = 200;
@@ -36,7 +36,15 @@ pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Re
 
     let mut batch = Batch::new(&found);
     for (path, projects) in &found.groups {
-        batch.add(reporter, item(JobType::CrawlGroup, path, Some(("projects", *projects))));
+        batch.add(
+            reporter,
+            item(
+                JobType::CrawlGroup,
+                path,
+                context.root.title(path),
+                Some(("projects", *projects)),
+            ),
+        );
         reporter.step("groups")?;
     }
     let mut users = Users::default();
@@ -52,14 +60,25 @@ pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Re
                 None
             }
         };
-        batch.add(reporter, item(JobType::CrawlProject, &project.path, commits));
+        batch.add(
+            reporter,
+            item(
+                JobType::CrawlProject,
+                &project.path,
+                context.root.title(&project.path),
+                commits,
+            ),
+        );
         reporter.step("projects")?;
         reporter.expect("users", users.commits.len() as u64);
         reporter.pause();
     }
     batch.summary.total_users = Count::try_from(users.commits.len() as u64).ok();
     for (email, commits) in &users.commits {
-        batch.add(reporter, item(JobType::CrawlUser, email, Some(("commits", *commits))));
+        batch.add(
+            reporter,
+            item(JobType::CrawlUser, email, email.clone(), Some(("commits", *commits))),
+        );
         reporter.step("users")?;
     }
     batch.send(reporter);
@@ -93,12 +112,12 @@ fn finish(context: &Context, start: &str, found: &Found, users: &Users, reporter
 
 /// An entity as a job. Paths and e-mail addresses stay the same from one discovery to the next, so the server recognises
 /// what it has already.
-fn item(job_type: JobType, id: &str, size: Option<(&str, u64)>) -> DiscoveredJob {
+fn item(job_type: JobType, id: &str, entity_name: String, size: Option<(&str, u64)>) -> DiscoveredJob {
     DiscoveredJob {
         job_type,
         entity_id: id.to_owned(),
         namespace_path: id.to_owned(),
-        entity_name: base_name(id).to_owned(),
+        entity_name,
         priority: 1.0,
         estimated_size: size.map(|(what, number)| BTreeMap::from([(what.to_owned(), number as f64)])),
     }

@@ -46,7 +46,14 @@ use crate::options::Options;
 /// Threads in the middle of a git command when we stop get this long; git itself ends with us.
 const THREADS_GRACE: Duration = Duration::from_secs(1);
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        console::warn(format_args!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let mut options = Options::parse();
     options.socket = options
         .socket

@@ -127,6 +127,15 @@ impl Root {
         Some(if relative.is_empty() { "." } else { relative }.to_owned())
     }
 
+    /// What people call a folder: the last part of its path, also for the root.
+    pub(crate) fn title(&self, name: &str) -> String {
+        let path = if name == "." { &*self.path } else { Path::new(name) };
+        path.file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    }
+
     /// Everything below a folder of the root.
     ///
     /// A repository ends the way: what lies in its working tree is its content. Symbolic links are not followed.
@@ -203,9 +212,4 @@ impl Root {
             .strip_prefix(&self.path)
             .map_or(0, |relative| relative.components().count() as u32)
     }
-}
-
-/// The last part of a path, for people.
-pub(crate) fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }

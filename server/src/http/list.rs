@@ -67,6 +67,9 @@ impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
                 None
             }
         };
+        if raw.account_id.as_deref().is_some_and(|id| id.contains('\0')) {
+            violations.push(Violation::new("/account_id", "a NUL character cannot be stored"));
+        }
         if violations.is_empty() {
             let present = |text: Option<String>| text.filter(|text| !text.is_empty());
             let (status, account_id) = (present(raw.status), present(raw.account_id));

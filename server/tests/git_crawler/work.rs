@@ -63,6 +63,20 @@ async fn discovery_finds_groups_projects_and_users() {
     let users = BTreeMap::from([(ANN, 6.0), (BOB, 3.0), ("m@x", 2.0)]);
     assert_eq!(named(&story, JobType::CrawlUser), users);
 
+    let names: Vec<&str> = items(&story).iter().map(|item| &*item.entity_name).collect();
+    let expected = [
+        "root",
+        "tools & more",
+        "deep",
+        "alpha",
+        "beta.git",
+        "empty",
+        ANN,
+        BOB,
+        "m@x",
+    ];
+    assert_eq!(names, expected);
+
     let last = &story.discovered.last().unwrap().discovery_summary;
     let totals = [
         last.total_groups,

@@ -3,7 +3,7 @@
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::support::{LiveStream, Setup, on_both_databases};
+use crate::support::{Crawler, LiveStream, Setup, on_both_databases};
 
 on_both_databases!(
     a_crawl_from_submission_to_the_last_child,
@@ -144,7 +144,7 @@ fn a_newer_token_is_given_once(database: TestDatabase) {
     with_token("first");
     let job = crawler.assignment();
     assert_eq!(job.data["access_token"], "first");
-    let mut refresh = |crawler: &mut crate::support::Crawler| {
+    let refresh = |crawler: &mut Crawler| {
         crawler.say(
             "token_refresh_request",
             Some(&job.id),

@@ -1,3 +1,7 @@
 mod api;
 mod crawl;
+mod faults;
+mod handover;
 mod refusals;
+mod restart;
+mod shutdown;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-use super::{DEADLINE, LiveStream};
+use super::{DEADLINE, LiveStream, history};
 
 /// Where requests go.
 #[derive(Clone)]
@@ -143,6 +143,15 @@ impl Api {
         answer.json()["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Submits a job to a server that may go away meanwhile; its id, if it was acknowledged.
+    pub(crate) fn try_submit(&self) -> Option<String> {
+        let job = json!({ "job_type": "crawl_user", "gitlab_host": "gitlab.example.com", "account_id": "acme" });
+        let request = self.agent.post(format!("http://{}/api/v1/jobs", self.address));
+        let mut response = request.send_json(&job).ok()?;
+        let created: Value = response.body_mut().read_json().ok()?;
+        created["id"].as_str().map(str::to_owned)
+    }
+
     #[track_caller]
     pub(crate) fn job(&self, id: &str) -> Value {
         self.get(&format!("/api/v1/jobs/{id}")).ok()
@@ -169,10 +178,11 @@ impl Api {
         self.all(&format!("/api/v1/jobs/{id}/events"))
     }
 
-    /// All arrows of a job's life, in order.
+    /// All arrows of a job's life, in order, after a look at whether it was a lawful one.
     #[track_caller]
     pub(crate) fn arrows(&self, id: &str) -> Vec<String> {
         let events = self.events(id);
+        history::check(&self.job(id), &events);
         let arrows = events
             .iter()
             .flat_map(|event| event["arrows"].as_array().expect("arrows"));

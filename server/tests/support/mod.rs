@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod crawler;
+pub(crate) mod history;
 pub(crate) mod server;
 pub(crate) mod stream;
 
@@ -9,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::api::{Answer, Api};
-pub(crate) use self::crawler::{Assignment, Crawler};
-pub(crate) use self::server::{Setup, TestServer};
+pub(crate) use self::api::Api;
+pub(crate) use self::crawler::Crawler;
+pub(crate) use self::server::Setup;
 pub(crate) use self::stream::LiveStream;
 
 /// Nothing takes this long unless it is broken.

@@ -1,0 +1,150 @@
+//! Leases and who has them.
+
+use std::time::Duration;
+
+use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::store::Rejection;
+use crawlwire_progress::view::JobView;
+use crawlwire_progress::{Arrow, Op, State};
+
+use super::{refused, steps};
+use crate::support::{Kit, Peer, complete, moved};
+
+pub(crate) async fn a_lease_that_ends_gives_the_job_back(kit: Kit) {
+    let peer = kit.session("one").await;
+    let (running, assigned) = (kit.submit().await, kit.submit().await);
+    let holder = kit.start(&running, &peer).await;
+    kit.claim(&assigned, &peer).await;
+    kit.pass(kit.policy.lease - Duration::from_millis(1));
+    assert_eq!(
+        steps(&kit.sweep().await),
+        [(Arrow::Release, State::Queued)],
+        "never started in time, and that is all"
+    );
+    kit.pass(Duration::from_millis(1));
+    assert_eq!(steps(&kit.sweep().await), [(Arrow::Expire, State::Queued)]);
+    let view = kit.view(&running).await;
+    assert_eq!((view.failures, view.resume, view.session), (1, true, None));
+    assert_eq!(
+        refused(kit.commit(complete(running.key, &holder)).await),
+        Rejection::Job(Refusal::Stale)
+    );
+    assert_eq!(
+        refused(kit.commit(peer.claims(running.key)).await),
+        Rejection::Job(Refusal::Stale),
+        "a session without a lease gets nothing"
+    );
+    assert!(kit.sweep().await.is_empty());
+}
+
+pub(crate) async fn renewals_keep_a_lease_and_a_lost_connection_shortens_it(kit: Kit) {
+    let (alive, lost) = (kit.session("alive").await, kit.session("lost").await);
+    let (kept, dropped) = (kit.submit().await, kit.submit().await);
+    kit.start(&kept, &alive).await;
+    kit.start(&dropped, &lost).await;
+    kit.pass(kit.policy.lease / 2);
+    kit.commit(Op::Renew(vec![alive.key, lost.key])).await;
+    kit.pass(kit.policy.lease / 2 + Duration::from_secs(1));
+    assert!(kit.sweep().await.is_empty());
+    kit.commit(Op::Disconnect(lost.key)).await;
+    kit.commit(Op::Renew(vec![lost.key])).await;
+    kit.pass(kit.policy.reattach_grace);
+    let facts = kit.sweep().await;
+    assert_eq!(facts.iter().map(|fact| fact.job).collect::<Vec<_>>(), [dropped.key]);
+    let sessions = kit.store.sessions(10).await.unwrap();
+    assert_eq!(
+        sessions.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(),
+        ["alive"]
+    );
+    assert!(sessions[0].connected && sessions[0].lease_expires_at > kit.clock.now());
+}
+
+pub(crate) async fn the_same_process_adopts_its_job_and_others_do_not(kit: Kit) {
+    let adopt = |job: &JobView, peer: &Peer| Op::Adopt {
+        public_id: job.public_id.clone(),
+        session: peer.key,
+    };
+    let old = kit.session_of("old", Some("uid=1 pid=2")).await;
+    let job = kit.submit().await;
+    let free = kit.submit().await;
+    let holder = kit.start(&job, &old).await;
+    let new = kit.session_of("new", Some("uid=1 pid=2")).await;
+    let stranger = kit.session_of("stranger", Some("uid=1 pid=3")).await;
+    let unknown = kit.session("unknown").await;
+    let held = Rejection::Job(Refusal::HeldByAnother);
+    assert_eq!(
+        refused(kit.commit(adopt(&job, &new)).await),
+        held,
+        "the old connection stands"
+    );
+    kit.commit(Op::Disconnect(old.key)).await;
+    assert_eq!(refused(kit.commit(adopt(&job, &stranger)).await), held);
+    assert_eq!(refused(kit.commit(adopt(&job, &unknown)).await), held);
+    assert_eq!(
+        refused(kit.commit(adopt(&free, &new)).await),
+        Rejection::Job(Refusal::Stale)
+    );
+    let fact = moved(kit.commit(adopt(&job, &new)).await);
+    assert_eq!((fact.fence, fact.attempt), (holder.fence, 1));
+    assert_eq!(kit.view(&job).await.session.as_deref(), Some("new"));
+    moved(kit.commit(complete(job.key, &new.holds(holder.fence))).await);
+
+    let late = kit.submit().await;
+    kit.start(&late, &new).await;
+    kit.commit(Op::Disconnect(new.key)).await;
+    kit.pass(kit.policy.reattach_grace);
+    let newest = kit.session_of("newest", Some("uid=1 pid=2")).await;
+    assert_eq!(
+        refused(kit.commit(adopt(&late, &newest)).await),
+        held,
+        "the lease is over"
+    );
+}
+
+pub(crate) async fn a_server_that_returns_grants_a_lease(kit: Kit) {
+    let peer = kit.session_of("one", Some("same")).await;
+    let job = kit.submit().await;
+    kit.start(&job, &peer).await;
+    kit.pass(kit.policy.lease * 2);
+    let recover = |connected| Op::Recover {
+        server: "crawlwire".to_owned(),
+        connected,
+    };
+    kit.commit(recover(true)).await;
+    assert!(kit.sweep().await.is_empty(), "nothing is run again that is still held");
+    assert!(kit.store.sessions(9).await.unwrap()[0].connected);
+    kit.commit(recover(false)).await;
+    let sessions = kit.store.sessions(9).await.unwrap();
+    assert!(!sessions[0].connected);
+    assert_eq!(sessions[0].lease_expires_at, kit.clock.now().after(kit.policy.lease));
+    let again = kit.session_of("two", Some("same")).await;
+    let adopt = Op::Adopt {
+        public_id: job.public_id.clone(),
+        session: again.key,
+    };
+    assert_eq!(moved(kit.commit(adopt).await).attempt, 1);
+}
+
+pub(crate) async fn old_sessions_are_forgotten_but_not_while_they_hold_a_job(kit: Kit) {
+    let (gone, alive) = (kit.session("gone").await, kit.session("alive").await);
+    kit.commit(Op::Disconnect(gone.key)).await;
+    let job = kit.submit().await;
+    kit.start(&job, &alive).await;
+    kit.pass(Duration::from_secs(25 * 3600));
+    kit.sweep().await;
+    // A lease for everybody shows who is still known.
+    let recover = Op::Recover {
+        server: "crawlwire".to_owned(),
+        connected: true,
+    };
+    kit.commit(recover).await;
+    let known: Vec<_> = kit
+        .store
+        .sessions(9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|view| view.name)
+        .collect();
+    assert_eq!(known, ["alive"]);
+}

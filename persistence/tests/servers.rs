@@ -1,0 +1,169 @@
+//! Several servers on one PostgreSQL, and connections that are lost.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use crawlwire_persistence::Database;
+use crawlwire_persistence::testing::TestDatabase;
+use crawlwire_progress::{Op, Outcome, State, Store, StoreError};
+use support::{Kit, discover, new_job, token};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_servers_start_and_claim_on_one_postgresql() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        Database::open(config).await
+    };
+    let (one, two, three, four) = tokio::join!(open("one"), open("two"), open("three"), open("four"));
+    let stores = [one.unwrap(), two.unwrap(), three.unwrap(), four.unwrap()];
+
+    // The same submission at each: one job.
+    let submit = || {
+        let mut new = new_job(0);
+        new.public_id = format!("mine-{}", next());
+        new.web_app_job_id = Some("theirs".to_owned());
+        new.access_token = token("glpat");
+        Op::Submit(Box::new(new))
+    };
+    let outcomes = tokio::join!(
+        stores[0].commit(submit()),
+        stores[1].commit(submit()),
+        stores[2].commit(submit()),
+        stores[3].commit(submit())
+    );
+    let outcomes = [outcomes.0, outcomes.1, outcomes.2, outcomes.3].map(|outcome| outcome.unwrap().into_inner());
+    let submitted = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Submitted(_)));
+    assert_eq!(submitted.count(), 1, "{outcomes:?}");
+
+    // Every server claims every job.
+    let mut jobs = Vec::new();
+    for number in 1..=100 {
+        let outcome = stores[number % 4]
+            .commit(Op::Submit(Box::new(new_job(number as u64))))
+            .await;
+        let Outcome::Submitted(view) = outcome.unwrap().into_inner() else {
+            panic!("not submitted")
+        };
+        jobs.push(view.key);
+    }
+    let claiming = stores.clone().map(|store| {
+        let jobs = jobs.clone();
+        tokio::spawn(async move {
+            let kit = Kit::around(store);
+            let peer = kit.session("peer").await;
+            let claims = kit
+                .together(jobs.iter().rev().map(|job| peer.claims(*job)).collect())
+                .await;
+            let taken = claims.into_iter().zip(jobs.into_iter().rev());
+            let taken = taken.filter(|(outcome, _)| matches!(outcome, Outcome::Moved(_)));
+            taken.map(|(_, job)| job).collect::<Vec<_>>()
+        })
+    });
+    let mut taken = Vec::new();
+    for claims in claiming {
+        taken.extend(claims.await.unwrap());
+    }
+    assert_eq!(taken.len(), 100);
+    assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 100, "each once");
+    assert_eq!(stores[0].counts().await.unwrap(), stores[3].counts().await.unwrap());
+    assert_eq!(stores[0].counts().await.unwrap()[&State::Assigned], 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_change_one_tree_do_not_lose_counts() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let one = Kit::around(Database::open(database.config()).await.unwrap());
+    let mut config = database.config();
+    config.server = "two".to_owned();
+    let two = Kit::around(Database::open(config).await.unwrap());
+    let peer = one.session("one").await;
+    let root = one.submit().await;
+    let holder = one.start(&root, &peer).await;
+    one.commit(discover(root.key, &holder, "x", &["a", "b"])).await;
+    let (a, b) = (
+        one.store.job("x-a").await.unwrap().unwrap(),
+        one.store.job("x-b").await.unwrap().unwrap(),
+    );
+    let (a_holder, b_holder) = (one.start(&a, &peer).await, one.start(&b, &peer).await);
+    let work = async |kit: &Kit, parent: &crawlwire_progress::view::JobView, holder, prefix: &str| {
+        let mut accepted = 0;
+        for round in 0..20 {
+            let entities: Vec<_> = (0..10).map(|item| format!("{}", (round * 7 + item * 3) % 60)).collect();
+            let entities: Vec<_> = entities.iter().map(String::as_str).collect();
+            let op = discover(parent.key, holder, &format!("{prefix}-{round}"), &entities);
+            let Outcome::Discovered(verdicts) = kit.commit(op).await else {
+                panic!("not discovered")
+            };
+            accepted += verdicts.iter().filter(|(_, fact)| fact.is_some()).count();
+        }
+        accepted
+    };
+    let (first, second) = tokio::join!(work(&one, &a, &a_holder, "y"), work(&two, &b, &b_holder, "z"));
+    assert_eq!(first + second, 60, "each entity became one job, whoever found it");
+    let children = one.view(&a).await.children + one.view(&b).await.children;
+    assert_eq!(children, 60);
+    let tree = "UPDATE jobs SET tree_jobs = tree_jobs WHERE depth = 0 AND tree_jobs = 62";
+    assert_eq!(database.execute(tree).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_is_made_again() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let kit = Kit::around(Database::open(database.config()).await.unwrap());
+    let job = kit.submit().await;
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                WHERE application_name = 'crawlwire' AND datname = current_database()";
+    assert!(database.execute(kill).await.unwrap() >= 1);
+    let error = kit.store.commit(Op::Submit(Box::new(kit.new_job()))).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    kit.submit().await;
+    assert_eq!(kit.view(&job).await.public_id, job.public_id, "the pool came back too");
+    assert_eq!(
+        kit.store.counts().await.unwrap()[&State::Queued],
+        2,
+        "what was refused is not there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_lost_while_it_commits_leaves_no_doubt() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let kit = Kit::around(Database::open(database.config()).await.unwrap());
+    // The first commit ends its own connection, at the very end of the transaction; the second goes through.
+    let trap = "CREATE SEQUENCE commits; \
+         CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF nextval('commits') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); END IF; \
+         RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER trap AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION trap()";
+    database.execute(trap).await.unwrap();
+    let job = kit.submit().await;
+    let statistics = kit.sql().statistics();
+    assert_eq!(
+        (statistics.batches, statistics.retries),
+        (1, 1),
+        "found to be undone, and done again"
+    );
+    assert_eq!(kit.arrows(&job).await, ["submit"]);
+    assert_eq!(kit.store.counts().await.unwrap()[&State::Queued], 1);
+}
+
+/// A number that was not given before.
+fn next() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

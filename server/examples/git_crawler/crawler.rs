@@ -54,7 +54,8 @@ pub(crate) struct Ended {
 pub(crate) async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ended> {
     let (context, git) = prepare(&options)?;
     if !options.quiet {
-        console::say(format_args!("crawling {} with {git}", context.root.path().display()));
+        let (root, out) = (context.root.path().display(), options.out.display());
+        console::say(format_args!("crawling {root} with {git}, writing to {out}"));
     }
     let socket = options.socket.clone();
     let mut crawler = Crawler {

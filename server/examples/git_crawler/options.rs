@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// Folder for the files it writes; may not lie inside a repository below the root
-    #[arg(long, value_name = "DIR", default_value = "./git_crawler-out")]
+    #[arg(long, value_name = "DIR", default_value_os_t = default_out())]
     pub(crate) out: PathBuf,
     /// Stop when no assignment came for a while, once there was work and nothing is left in hand
     #[arg(long)]
@@ -55,4 +55,9 @@ fn millis(text: &str) -> Result<Duration, String> {
         Ok(millis) if millis <= DAY => Ok(Duration::from_millis(millis)),
         _ => Err(format!("expected whole milliseconds from 0 to {DAY}")),
     }
+}
+
+/// Not the current folder: that may well be a repository that is to be crawled.
+pub(crate) fn default_out() -> PathBuf {
+    std::env::temp_dir().join("git_crawler-out")
 }

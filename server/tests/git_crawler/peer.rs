@@ -78,7 +78,7 @@ pub(crate) fn options(fixture: &Fixture, arguments: &[&str]) -> Options {
     ];
     let given = arguments.iter().map(|argument| (*argument).to_owned());
     let mut options = Options::parse_from(fixed.into_iter().chain(given));
-    if options.out.starts_with(".") {
+    if options.out == crate::options::default_out() {
         options.out = fixture.beside("out");
     }
     options

@@ -18,6 +18,10 @@ use crate::sql::Sql;
 /// A statement slower than this is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How long the writer waits for a lock at one go: operations that are in no hurry are given again, and the others are not
+/// held up. Nothing can end such a wait before its time.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
 /// Instructions of SQLite's machine between two looks at the clock: about a tenth of a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 
@@ -111,7 +115,8 @@ impl Connection {
     ) -> Result<Self, Trouble> {
         let kind = match location {
             Location::Sqlite { options, .. } => {
-                let mut connection = sqlite_options(options, config.transaction_timeout).connect().await?;
+                let patience = config.transaction_timeout.min(LOCK_WAIT);
+                let mut connection = sqlite_options(options, patience).connect().await?;
                 let deadline = Deadline::never();
                 let watched = deadline.clone();
                 let mut handle = connection.lock_handle().await?;

@@ -6,7 +6,8 @@
 //! | [`config`] | where the database is, limits of time |
 //! | `open` | connect, lock, migrate, start the writer: [`Database::open`] |
 //! | [`store`] | [`SqlStore`]: operations to the writer, queries to the pool |
-//! | `writer` | the one writer: batches, retries, reconnects |
+//! | `writer` | the one writer: batches, answers, what waits while the database is away |
+//! | `transaction` | one batch, one transaction: retries, reconnects, commits in doubt |
 //! | `load`, `save` | rows a batch needs, rows a plan changes: a constant number of statements |
 //! | `sql`, `connection` | the text of those statements, and the connection they run on |
 //! | `read` | queries |
@@ -28,6 +29,7 @@ mod sql;
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transaction;
 mod writer;
 
 pub use config::DatabaseConfig;

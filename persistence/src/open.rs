@@ -12,7 +12,7 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, TransactionTrait, sqlx};
 use sea_orm_migration::MigratorTrait;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, Location, redacted};
@@ -22,7 +22,8 @@ use crate::error::{OpenError, Trouble};
 use crate::migration::Migrator;
 use crate::seal::Seal;
 use crate::store::SqlStore;
-use crate::writer::{Counters, QUEUE, Writer};
+use crate::transaction::{Counters, Transactions};
+use crate::writer::{Inbox, QUEUE, Writer};
 
 /// How long a server waits for others that migrate.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
@@ -70,14 +71,22 @@ impl Database {
         let seal = Arc::new(check_key(&readers, &config).await?);
         let counters = Arc::new(Counters::default());
         let place = (config.clone(), location);
-        let writer = Writer::new(place, seal.clone(), counters.clone(), readers.clone(), lock).await;
-        let writer = writer.map_err(failed)?;
+        let transactions = Transactions::new(place, seal.clone(), counters.clone()).await;
+        let (away, told) = watch::channel(false);
+        let writer = Writer {
+            transactions: transactions.map_err(failed)?,
+            counters: counters.clone(),
+            readers: readers.clone(),
+            query_timeout: config.query_timeout,
+            lock,
+            away,
+        };
         let closing = CancellationToken::new();
         let (requests, queue) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(writer.run(queue, closing.clone()));
+        let task = tokio::spawn(writer.run(Inbox::new(queue, closing.clone())));
         tracing::info!(url = redacted(&config.url), "database opened");
         Ok(Arc::new(SqlStore::new(
-            requests,
+            (requests, told),
             readers,
             seal,
             config.clock,

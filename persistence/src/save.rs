@@ -22,7 +22,7 @@ pub(crate) async fn plan(
     shard: u8,
 ) -> Result<(), Trouble> {
     let mut rows = Rows { connection };
-    recoveries(&mut rows, plan).await?;
+    recoveries(&mut rows, plan, now).await?;
     let accounts = plan.new_accounts.iter();
     rows.all(
         sql::INSERT_ACCOUNTS,
@@ -76,14 +76,16 @@ impl Rows<'_> {
     }
 }
 
-async fn recoveries(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
+/// Jobs before sessions, as everybody locks them.
+async fn recoveries(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
     let Some(until) = plan.recoveries.iter().map(|recovery| recovery.lease_until).max() else {
         return Ok(());
     };
-    let servers: Vec<_> = plan.recoveries.iter().map(|recovery| &recovery.server).collect();
+    rows.one(sql::RECOVER_JOBS, &json!({"now": now, "until": until}))
+        .await?;
     let gone = plan.recoveries.iter().filter(|recovery| !recovery.connected);
     let gone: Vec<_> = gone.map(|recovery| &recovery.server).collect();
-    rows.one(sql::RECOVER, &json!({"servers": servers, "gone": gone, "until": until}))
+    rows.one(sql::RECOVER_SESSIONS, &json!({"gone": gone, "until": until}))
         .await?;
     Ok(())
 }

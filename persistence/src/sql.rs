@@ -235,18 +235,30 @@ pub(crate) const LOAD_IDENTITIES: Sql = Sql {
 pub(crate) const LOAD_BACKLOG: Sql =
     Sql::same("SELECT CAST(coalesce(sum(jobs), 0) AS bigint) FROM job_counts WHERE status IN ('delayed', 'queued')");
 
-/// Servers that are back: those in `gone` lost their connections; leases last until `until` at least. On SQLite there is
-/// one server, so every session is its own, whatever it was called before.
-pub(crate) const RECOVER: Sql = Sql {
+/// Sessions, after a server or the database was away: connections of the servers in `gone` are lost, and every lease lasts
+/// until `until` at least. On SQLite there is one server, so every session is its own, whatever it was called before.
+pub(crate) const RECOVER_SESSIONS: Sql = Sql {
     sqlite: "UPDATE sessions SET \
              connected = connected AND json_array_length($1, '$.gone') = 0, \
              lease_expires_at = max(lease_expires_at, $1->>'until')",
     postgres: concat!(
         "UPDATE sessions SET connected = connected AND NOT server = ",
         values!(postgres "gone" "text"),
-        ", lease_expires_at = greatest(lease_expires_at, ($1::json->>'until')::bigint) WHERE server = ",
-        values!(postgres "servers" "text")
+        ", lease_expires_at = greatest(lease_expires_at, ($1::json->>'until')::bigint) \
+         WHERE id = ANY (ARRAY (SELECT id FROM sessions ORDER BY id FOR NO KEY UPDATE))"
     ),
+};
+
+/// Held jobs, after a server or the database was away: no deadline passes before `until`, and the accept time begins at
+/// `now`. The greatest of nothing and something is nothing on SQLite, and something on PostgreSQL.
+pub(crate) const RECOVER_JOBS: Sql = Sql {
+    sqlite: "UPDATE jobs INDEXED BY idx_jobs_session SET \
+             assigned_at = max(assigned_at, $1->>'now'), deadline = max(deadline, $1->>'until') \
+             WHERE session_id IS NOT NULL",
+    postgres: "UPDATE jobs SET assigned_at = greatest(assigned_at, ($1::json->>'now')::bigint), \
+               deadline = CASE WHEN deadline IS NOT NULL THEN greatest(deadline, ($1::json->>'until')::bigint) END \
+               WHERE id = ANY (ARRAY (SELECT id FROM jobs WHERE session_id IS NOT NULL \
+               ORDER BY id FOR NO KEY UPDATE))",
 };
 
 pub(crate) const INSERT_ACCOUNTS: Sql = insert!("accounts", "", id "bigint", name "text", created_at "bigint");
@@ -357,6 +369,7 @@ pub(crate) fn hot(size: i64) -> Vec<(&'static str, Sql, String)> {
             LOAD_IDENTITIES,
             json!({"identities": names}).to_string(),
         ),
+        ("recover jobs", RECOVER_JOBS, json!({"now": 0, "until": 0}).to_string()),
         ("update jobs", UPDATE_JOBS, rows.clone()),
         ("insert jobs", INSERT_JOBS, rows.clone()),
         ("insert events", INSERT_EVENTS, rows.clone()),

@@ -1,23 +1,30 @@
 //! The port, over a database.
 
 use std::fmt;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
 use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
 use crawlwire_progress::{CredentialKey, JobKey, Store, StoreError, Timestamp};
 use crawlwire_protocol::AccessToken;
 use sea_orm::DatabaseConnection;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
 use crate::error::Trouble;
 use crate::read;
 use crate::seal::Seal;
-use crate::writer::{Counters, Request, machine_clock};
+use crate::transaction::{Counters, machine_clock};
+use crate::writer::Request;
+
+/// How long the answer to a ping is waited for: whoever asks wants to know now.
+const PING: Duration = Duration::from_secs(2);
 
 /// What the writer did since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub struct WriterStatistics {
     pub retries: u64,
     /// Statements run, `BEGIN` and `COMMIT` among them.
     pub statements: u64,
-    /// Operations waiting.
+    /// Operations waiting, those that wait for the database to come back among them.
     pub waiting: usize,
 }
 
@@ -39,6 +46,8 @@ pub struct WriterStatistics {
 /// Dropping it lets the writer finish what it has, without anybody waiting for it; [`close`](Self::close) waits.
 pub struct SqlStore {
     requests: mpsc::Sender<Request>,
+    /// Whether operations wait for the database to come back.
+    away: watch::Receiver<bool>,
     database: DatabaseConnection,
     seal: Arc<Seal>,
     clock: Option<Clock>,
@@ -59,7 +68,7 @@ impl fmt::Debug for SqlStore {
 
 impl SqlStore {
     pub(crate) fn new(
-        requests: mpsc::Sender<Request>,
+        (requests, away): (mpsc::Sender<Request>, watch::Receiver<bool>),
         database: DatabaseConnection,
         seal: Arc<Seal>,
         clock: Option<Clock>,
@@ -68,6 +77,7 @@ impl SqlStore {
     ) -> Self {
         Self {
             requests,
+            away,
             database,
             seal,
             clock,
@@ -78,6 +88,9 @@ impl SqlStore {
     }
 
     /// Takes no more operations, carries out those it has, and closes the database. A second call does nothing more.
+    ///
+    /// If the database is away, it is tried for one more second; what still waits then is answered
+    /// [`StoreError::Closed`].
     ///
     /// # Cancel safety
     /// Dropped before it resolves, the store closes all the same.
@@ -99,13 +112,14 @@ impl SqlStore {
             batches,
             retries,
             statements,
+            held,
         } = self.counters.as_ref();
         WriterStatistics {
             operations: operations.load(Ordering::Relaxed),
             batches: batches.load(Ordering::Relaxed),
             retries: retries.load(Ordering::Relaxed),
             statements: statements.load(Ordering::Relaxed),
-            waiting: self.requests.max_capacity() - self.requests.capacity(),
+            waiting: self.requests.max_capacity() - self.requests.capacity() + held.load(Ordering::Relaxed),
         }
     }
 
@@ -127,6 +141,14 @@ impl SqlStore {
         })
     }
 
+    /// Resolves when operations wait for the database to come back, or at once if they do.
+    async fn is_away(&self) {
+        if self.away.clone().wait_for(|away| *away).await.is_err() {
+            // The writer is gone, and a request will say so.
+            pending::<()>().await;
+        }
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.as_ref().map_or_else(machine_clock, |clock| clock())
     }
@@ -137,14 +159,24 @@ impl Store for SqlStore {
     fn enqueue(&self, op: Op) -> BoxFuture<'_, Ticket> {
         Box::pin(async move {
             let (answer, ticket) = oneshot::channel();
-            // When the writer is gone, the answer is dropped with the request, and the ticket says so.
-            let _ = self.requests.send(Request { op, answer }).await;
+            let hasty = !op.is_patient();
+            tokio::select! {
+                biased;
+                // Not in the queue, which may be full of those that wait.
+                () = self.is_away(), if hasty => {
+                    let away = StoreError::Unavailable("the database is away".to_owned());
+                    return Box::pin(async move { Err(away) }) as Ticket;
+                }
+                // When the writer is gone, the answer is dropped with the request, and the ticket says so.
+                _ = self.requests.send(Request { op, answer }) => {}
+            }
             Box::pin(async move { ticket.await.unwrap_or(Err(StoreError::Closed)) }) as Ticket
         })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.query(read::ping(&self.database))
+        let late = |_| Err(Trouble::Busy("no answer in time".to_owned()));
+        self.query(async move { timeout(PING, read::ping(&self.database)).await.unwrap_or_else(late) })
     }
 
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {

@@ -3,13 +3,13 @@
 //! `TEST_DATABASE_URL` names a cluster to use instead. Where neither is possible, tests on PostgreSQL say that they skip;
 //! `CRAWLWIRE_REQUIRE_POSTGRES=1` makes that a failure.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crawlwire_progress::Timestamp;
@@ -60,6 +60,8 @@ pub struct TestDatabase {
     url: String,
     /// Where to say that the database may go; none for SQLite and for the throw-away cluster, which goes as a whole.
     drop_from: Option<(PgConnectOptions, String)>,
+    /// Its own cluster, if it has one.
+    cluster: Option<Mutex<Cluster>>,
 }
 
 impl TestDatabase {
@@ -71,6 +73,7 @@ impl TestDatabase {
             dir,
             url,
             drop_from: None,
+            cluster: None,
         }
     }
 
@@ -79,22 +82,29 @@ impl TestDatabase {
     /// # Panics
     /// When there is none and `CRAWLWIRE_REQUIRE_POSTGRES` is set.
     pub async fn postgres() -> Option<Self> {
-        let cluster = match CLUSTER.get_or_init(Cluster::find) {
-            Ok(cluster) => cluster,
-            Err(reason) => {
-                let required = std::env::var("CRAWLWIRE_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
-                assert!(!required, "PostgreSQL is required: {reason}");
-                tracing::error!(reason, "skipped, no PostgreSQL");
-                #[expect(
-                    clippy::print_stderr,
-                    reason = "a test that does not run must not look like one that did"
-                )]
-                {
-                    eprintln!("SKIPPED, NO POSTGRESQL: {reason}");
-                }
-                return None;
+        match CLUSTER.get_or_init(Cluster::find) {
+            Ok(cluster) => Some(Self::in_cluster(cluster).await),
+            Err(reason) => Self::skipped(reason),
+        }
+    }
+
+    /// A PostgreSQL database in a throw-away cluster of its own, which can be [stopped](Self::stop), whatever
+    /// `TEST_DATABASE_URL` says.
+    ///
+    /// # Panics
+    /// As [`postgres`](Self::postgres).
+    pub async fn postgres_alone() -> Option<Self> {
+        match Cluster::start() {
+            Ok(cluster) => {
+                let mut database = Self::in_cluster(&cluster).await;
+                database.cluster = Some(Mutex::new(cluster));
+                Some(database)
             }
-        };
+            Err(reason) => Self::skipped(&reason),
+        }
+    }
+
+    async fn in_cluster(cluster: &Cluster) -> Self {
         let name = format!("crawlwire_{}", uuid::Uuid::now_v7().simple());
         let mut connection = cluster.admin.connect().await.expect("the cluster answers");
         connection
@@ -105,7 +115,48 @@ impl TestDatabase {
         let url = cluster.admin.clone().database(&name).to_url_lossy().to_string();
         let drop_from = cluster.server.is_none().then(|| (cluster.admin.clone(), name));
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Some(Self { dir, url, drop_from })
+        Self {
+            dir,
+            url,
+            drop_from,
+            cluster: None,
+        }
+    }
+
+    fn skipped(reason: &str) -> Option<Self> {
+        let required = std::env::var("CRAWLWIRE_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+        assert!(!required, "PostgreSQL is required: {reason}");
+        tracing::error!(reason, "skipped, no PostgreSQL");
+        #[expect(
+            clippy::print_stderr,
+            reason = "a test that does not run must not look like one that did"
+        )]
+        {
+            eprintln!("SKIPPED, NO POSTGRESQL: {reason}");
+        }
+        None
+    }
+
+    /// Stops its cluster, cutting all connections.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    pub fn stop(&self) {
+        self.tell("stop");
+    }
+
+    /// Starts its cluster again; returns when it answers.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    pub fn start(&self) {
+        self.tell("start");
+    }
+
+    fn tell(&self, order: &str) {
+        let cluster = self.cluster.as_ref().expect("a cluster of its own");
+        let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        cluster.tell(order).expect("the cluster obeys");
     }
 
     /// A configuration for it, with the defaults.
@@ -222,22 +273,29 @@ impl Drop for TestDatabase {
 /// One for each process that runs tests.
 static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
 
+#[derive(Debug)]
 struct Cluster {
     admin: PgConnectOptions,
-    /// A shell that holds the cluster and ends it when this process ends, however it ends.
-    server: Option<Child>,
+    /// A shell that holds the cluster and ends it when its input closes, and so when this process ends, however it ends.
+    server: Option<(Child, BufReader<ChildStdout>)>,
 }
 
-/// Starts a cluster below `$1` with the programs of `$2`, says so, and tidies up when its input closes.
+/// Makes a cluster below `$1` with the programs of `$2`, starts and stops it as it is told, says `ready` each time, and
+/// tidies up when its input closes.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
-{
-    "$2/initdb" -D "$1/data" -U postgres -A trust -E UTF8 --no-sync &&
+start() {
     "$2/pg_ctl" -D "$1/data" -l "$1/log" -w -o "-k '$1' -c listen_addresses= -c fsync=off -c full_page_writes=off \
         -c max_connections=200 -c shared_buffers=64MB" start
-} >"$1/start" 2>&1 && echo ready
-read -r _
-"$2/pg_ctl" -D "$1/data" -m immediate stop >/dev/null 2>&1
+}
+stop() {
+    "$2/pg_ctl" -D "$1/data" -w -m immediate stop
+}
+"$2/initdb" -D "$1/data" -U postgres -A trust -E UTF8 --no-sync >"$1/start" 2>&1
+while read -r order; do
+    "$order" "$1" "$2" >>"$1/start" 2>&1 && echo ready || echo failed
+done
+stop "$1" "$2" >/dev/null 2>&1
 rm -rf "$1"
 "#;
 
@@ -276,24 +334,32 @@ impl Cluster {
             command.uid(uid).gid(gid);
         }
         let mut server = command.spawn().map_err(|error| error.to_string())?;
-        let mut said = String::new();
-        if let Some(output) = server.stdout.take() {
-            BufReader::new(output)
-                .read_line(&mut said)
-                .map_err(|error| error.to_string())?;
-        }
-        if said.trim() != "ready" {
-            let log = std::fs::read_to_string(dir.join("start")).unwrap_or_default();
-            return Err(format!("PostgreSQL did not start: {log}"));
-        }
+        let output = server.stdout.take().ok_or("the shell has no output")?;
         let admin = PgConnectOptions::new_without_pgpass()
             .socket(&dir)
             .username("postgres")
             .database("postgres");
-        Ok(Self {
+        let mut cluster = Self {
             admin,
-            server: Some(server),
-        })
+            server: Some((server, BufReader::new(output))),
+        };
+        cluster.tell("start").map_err(|error| {
+            let log = std::fs::read_to_string(dir.join("start")).unwrap_or_default();
+            format!("PostgreSQL did not start: {error}: {log}")
+        })?;
+        Ok(cluster)
+    }
+
+    fn tell(&mut self, order: &str) -> std::io::Result<()> {
+        let (server, output) = self.server.as_mut().ok_or(std::io::ErrorKind::Unsupported)?;
+        let input = server.stdin.as_mut().ok_or(std::io::ErrorKind::BrokenPipe)?;
+        writeln!(input, "{order}")?;
+        let mut said = String::new();
+        output.read_line(&mut said)?;
+        match said.trim() {
+            "ready" => Ok(()),
+            said => Err(std::io::Error::other(format!("it said `{said}`"))),
+        }
     }
 }
 

@@ -2,29 +2,32 @@
 //!
 //! It never waits for more to come: while one batch commits, the next gathers. An operation the database refuses costs
 //! only itself, because its batch is then halved until it is alone.
+//!
+//! While the database is away, patient operations wait at the front, in order, and the others are answered at once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crawlwire_progress::plan::{Needs, plan};
 use crawlwire_progress::store::{Ending, Op};
-use crawlwire_progress::{Committed, Outcome, StoreError, Timestamp};
-use sea_orm::{DatabaseConnection, DbBackend};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use crawlwire_progress::{Committed, Outcome, StoreError};
+use sea_orm::DatabaseConnection;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{DatabaseConfig, Location};
-use crate::connection::{Cells, Connection};
 use crate::error::Trouble;
 use crate::open::FileLock;
-use crate::seal::Seal;
-use crate::{load, save, sql};
+use crate::transaction::{BACKOFF, Counters, Transactions};
 
 /// Operations waiting for the writer: two full batches, one in work and one to come. When it is full, whoever gives
 /// operations waits, and so does the crawler behind it.
 pub(crate) const QUEUE: usize = 2 * BATCH_OPERATIONS;
+
+/// Patient operations kept at the front while the database is away: the batch that failed and a queue behind it, so that
+/// whatever had been given by then is looked at, and answered if it is not patient.
+const HELD: usize = BATCH_OPERATIONS + QUEUE;
 
 /// Operations of one batch: the gain from more is small, the wait for all of them is not.
 const BATCH_OPERATIONS: usize = 512;
@@ -33,17 +36,8 @@ const BATCH_OPERATIONS: usize = 512;
 /// takes a billion bytes in one value, PostgreSQL's JSON a gigabyte) and below what a transaction should take.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Tries of one batch when other transactions are in its way.
-const TRIES: u32 = 6;
-
-/// Before the second try; doubles, with jitter.
-const RETRY_DELAY: Duration = Duration::from_millis(5);
-
-/// Between two attempts to connect, at first and at most. Operations are answered at once meanwhile.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// How long a commit whose answer was lost may stay in doubt.
-const DOUBT: Duration = Duration::from_secs(10);
+/// How long a store that closes still tries to reach a database that is away.
+const LAST_TRIES: Duration = Duration::from_secs(1);
 
 /// Who waits for an operation.
 type Answer = oneshot::Sender<Result<Committed<Outcome>, StoreError>>;
@@ -54,114 +48,170 @@ pub(crate) struct Request {
     pub(crate) answer: Answer,
 }
 
-/// What the writer did so far.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) operations: AtomicU64,
-    pub(crate) batches: AtomicU64,
-    pub(crate) retries: AtomicU64,
-    pub(crate) statements: Arc<AtomicU64>,
+impl Request {
+    fn refuse(self, trouble: &Trouble) {
+        // Whoever asked may have left.
+        let _ = self.answer.send(Err(trouble.clone().into()));
+    }
+}
+
+/// What is given to the writer, and when it ends.
+pub(crate) struct Inbox {
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) closing: CancellationToken,
+    /// When to give up, once the store closes while the database is away.
+    give_up: Option<Instant>,
+}
+
+impl Inbox {
+    pub(crate) fn new(requests: mpsc::Receiver<Request>, closing: CancellationToken) -> Self {
+        Self {
+            requests,
+            closing,
+            give_up: None,
+        }
+    }
+
+    /// The next operation; none when all senders are gone, or the store closes and the queue is empty.
+    async fn next(&mut self) -> Option<Request> {
+        loop {
+            tokio::select! {
+                biased;
+                request = self.requests.recv() => return request,
+                () = self.closing.cancelled(), if !self.requests.is_closed() => self.requests.close(),
+            }
+        }
+    }
+
+    /// Resolves when it is time to give up. May be dropped and asked for again.
+    async fn given_up(&mut self) {
+        if self.give_up.is_none() {
+            self.closing.cancelled().await;
+        }
+        self.end();
+        if let Some(last) = self.give_up {
+            sleep_until(last).await;
+        }
+    }
+
+    /// Takes nothing more, and gives up after the last tries.
+    fn end(&mut self) {
+        self.requests.close();
+        self.give_up.get_or_insert_with(|| Instant::now() + LAST_TRIES);
+    }
 }
 
 /// See the module.
 pub(crate) struct Writer {
-    pub(crate) config: DatabaseConfig,
-    pub(crate) location: Location,
-    pub(crate) seal: Arc<Seal>,
+    pub(crate) transactions: Transactions,
     pub(crate) counters: Arc<Counters>,
     /// Closed before the writer's own connection, so that nobody reads while SQLite tidies up.
     pub(crate) readers: DatabaseConnection,
+    /// No query takes longer.
+    pub(crate) query_timeout: Duration,
     pub(crate) lock: Option<FileLock>,
-    state: State,
+    /// Whether operations wait for the database to come back.
+    pub(crate) away: watch::Sender<bool>,
 }
-
-/// What changes from batch to batch.
-struct State {
-    /// None while the database is away.
-    connection: Option<Connection>,
-    /// When to try again to connect, and how long to wait after that.
-    reconnect: (Instant, Duration),
-    /// SQLite only: the greatest key given out.
-    last_key: i64,
-    /// SQLite only: the machine's clock may be set back, ours may not.
-    last_now: Timestamp,
-    /// Of the generator behind retry delays.
-    seed: u64,
-    /// Where this server counts jobs.
-    shard: u8,
-}
-
-/// A transaction that is about to commit: its name, where it has one, and what to answer.
-type Pending = Option<(Option<String>, Vec<Outcome>)>;
 
 impl Writer {
-    pub(crate) async fn new(
-        (config, location): (DatabaseConfig, Location),
-        seal: Arc<Seal>,
-        counters: Arc<Counters>,
-        readers: DatabaseConnection,
-        lock: Option<FileLock>,
-    ) -> Result<Self, Trouble> {
-        let mut connection = Connection::open(&location, &config, counters.statements.clone()).await?;
-        let mut last_key = 0;
-        if connection.backend() == DbBackend::Sqlite {
-            let rows = connection.fetch_text(sql::LAST_KEY, None).await?;
-            last_key = rows.first().map_or(Ok(0), |row| Cells::of(row).next())?;
+    /// Works until all senders are gone, or the store closes and the queue is empty, or has waited long enough then.
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        self.work(&mut inbox).await;
+        // Whoever still waits is told that the store is closed, since nobody holds the other end of the answer any more.
+        drop(inbox);
+        self.tell(0, false);
+        match timeout(self.query_timeout, self.readers.close_by_ref()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the pool did not close well"),
+            Err(_) => tracing::warn!("the pool did not close in time"),
         }
-        let state = State {
-            connection: Some(connection),
-            reconnect: (Instant::now(), RECONNECT.0),
-            last_key,
-            last_now: Timestamp(0),
-            seed: getrandom::u64().unwrap_or_default(),
-            shard: shard(&config.server),
-        };
-        Ok(Self {
-            config,
-            location,
-            seal,
-            counters,
-            readers,
-            lock,
-            state,
-        })
-    }
-
-    /// Works until all senders are gone, or `closing` says so and the queue is empty.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>, closing: CancellationToken) {
-        loop {
-            let first = tokio::select! {
-                biased;
-                request = requests.recv() => request,
-                () = closing.cancelled(), if !requests.is_closed() => {
-                    requests.close();
-                    continue;
-                }
-            };
-            let Some(first) = first else { break };
-            let mut bytes = weight(&first.op);
-            let mut batch = vec![first];
-            while batch.len() < BATCH_OPERATIONS && bytes < BATCH_BYTES {
-                let Ok(request) = requests.try_recv() else { break };
-                bytes += weight(&request.op);
-                batch.push(request);
-            }
-            self.carry_out(batch).await;
-        }
-        if let Err(error) = self.readers.close_by_ref().await {
-            tracing::warn!(%error, "the pool did not close well");
-        }
-        if let Some(connection) = self.state.connection.take() {
-            connection.close().await;
-        }
+        self.transactions.close().await;
         drop(self.lock.take());
     }
 
-    async fn carry_out(&mut self, batch: Vec<Request>) {
+    async fn work(&mut self, inbox: &mut Inbox) {
+        // What goes before everything in the inbox.
+        let mut front = VecDeque::new();
+        let mut most = BATCH_OPERATIONS;
+        let mut delay = BACKOFF.0;
+        loop {
+            if front.is_empty() {
+                let Some(first) = inbox.next().await else { return };
+                front.push_back(first);
+            }
+            let batch = gather(&mut front, &mut inbox.requests, most);
+            let tried = batch.len();
+            let may_be_dropped = self.transactions.has_rivals() && *self.away.borrow();
+            let done = tokio::select! {
+                done = self.carry_out(batch) => done,
+                () = inbox.given_up(), if may_be_dropped => return,
+            };
+            let Err((left, trouble)) = done else {
+                (most, delay) = (BATCH_OPERATIONS, BACKOFF.0);
+                self.tell(front.len(), false);
+                continue;
+            };
+            // If it was too much at once, less will do.
+            most = (tried / 2).max(1);
+            let left = left.into_iter().chain(front);
+            let (waits, rest): (Vec<_>, Vec<_>) = left.partition(|request| request.op.is_patient());
+            front = waits.into();
+            if !front.is_empty() && !*self.away.borrow() {
+                tracing::warn!(operations = front.len(), error = %trouble, "operations wait for the database");
+            }
+            // Told before it is answered, so that the answered find it so.
+            self.tell(front.len(), !front.is_empty());
+            rest.into_iter().for_each(|request| request.refuse(&trouble));
+            if front.is_empty() {
+                continue;
+            }
+            if !self.wait(&mut front, inbox, (delay, &trouble)).await {
+                return;
+            }
+            delay = (delay * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Waits for the time of the next try, and hears meanwhile what is given. Says whether to try again.
+    async fn wait(
+        &self,
+        front: &mut VecDeque<Request>,
+        inbox: &mut Inbox,
+        (delay, trouble): (Duration, &Trouble),
+    ) -> bool {
+        let next_try = Instant::now() + delay;
+        loop {
+            let ends = inbox.give_up.is_some();
+            let until = inbox.give_up.map_or(next_try, |last| last.min(next_try));
+            let hears = front.len() < HELD && !ends;
+            tokio::select! {
+                biased;
+                () = inbox.closing.cancelled(), if !ends => inbox.end(),
+                () = sleep_until(until) => return inbox.give_up.is_none_or(|last| Instant::now() < last),
+                request = inbox.requests.recv(), if hears => match request {
+                    Some(request) if request.op.is_patient() => front.push_back(request),
+                    Some(request) => request.refuse(trouble),
+                    // Nobody is left to close the store.
+                    None => inbox.end(),
+                },
+            }
+            self.tell(front.len(), true);
+        }
+    }
+
+    fn tell(&self, held: usize, away: bool) {
+        self.counters.held.store(held, Ordering::Relaxed);
+        self.away
+            .send_if_modified(|before| std::mem::replace(before, away) != away);
+    }
+
+    /// Carries a batch out and answers it. If the database is away, gives back what is not answered, in order.
+    async fn carry_out(&mut self, batch: Vec<Request>) -> Result<(), (Vec<Request>, Trouble)> {
         let whole: (Vec<Op>, Vec<Answer>) = batch.into_iter().map(|request| (request.op, request.answer)).unzip();
         let mut parts = vec![whole];
         while let Some((mut ops, mut answers)) = parts.pop() {
-            match self.commit(&ops).await {
+            match self.transactions.commit(&ops).await {
                 Ok(outcomes) => {
                     for (answer, outcome) in answers.into_iter().zip(outcomes) {
                         // Whoever asked may have left; the operation is done all the same.
@@ -174,204 +224,48 @@ impl Writer {
                     parts.push(second);
                     parts.push((ops, answers));
                 }
-                Err(trouble) => {
-                    tracing::warn!(operations = ops.len(), error = %trouble, "a batch did not take effect");
+                Err(trouble @ (Trouble::Refused(_) | Trouble::Duplicate(_))) => {
+                    tracing::warn!(error = %trouble, "an operation was refused by the database");
                     for answer in answers {
                         let _ = answer.send(Err(trouble.clone().into()));
                     }
                 }
-            }
-        }
-    }
-
-    /// One transaction, tried again while others are in its way.
-    async fn commit(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, Trouble> {
-        let until = Instant::now() + self.config.transaction_timeout;
-        let mut tried = 1;
-        loop {
-            match self.attempt(ops).await {
-                // Whoever inserted the key has committed, or we would still wait; so the next try finds it, and at
-                // worst meets one more.
-                Err(Trouble::Duplicate(_)) if self.has_rivals() && tried <= 2 => {}
-                Err(Trouble::Again(_)) if self.has_rivals() && tried < TRIES && Instant::now() < until => {
-                    let delay = RETRY_DELAY * 2_u32.pow(tried - 1);
-                    sleep(delay.mul_f64(0.5 + chance(&mut self.state.seed))).await;
+                Err(trouble) => {
+                    parts.push((ops, answers));
+                    let left = parts
+                        .into_iter()
+                        .rev()
+                        .flat_map(|(ops, answers)| ops.into_iter().zip(answers));
+                    return Err((left.map(|(op, answer)| Request { op, answer }).collect(), trouble));
                 }
-                done => return done,
-            }
-            self.counters.retries.fetch_add(1, Ordering::Relaxed);
-            tried += 1;
-        }
-    }
-
-    /// Whether others write too. On SQLite nobody does, and a lock that is held has been waited for long enough.
-    fn has_rivals(&self) -> bool {
-        matches!(self.location, Location::Postgres(_))
-    }
-
-    async fn attempt(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, Trouble> {
-        let mut connection = self.connect().await?;
-        let limit = self.config.transaction_timeout;
-        connection.limit(Some(limit));
-        let mut pending = None;
-        let backend = connection.backend();
-        let running = self.transaction(&mut connection, ops, &mut pending);
-        let done = match backend {
-            // It gives up by itself, and could not be made to by no longer waiting.
-            DbBackend::Sqlite => running.await,
-            _ => timeout(limit, running)
-                .await
-                .unwrap_or_else(|_| Err(Trouble::Lost("the transaction timeout was reached".to_owned()))),
-        };
-        connection.limit(None);
-        match (done, pending) {
-            (Ok(()), Some((_, outcomes))) => {
-                self.state.connection = Some(connection);
-                self.counters.batches.fetch_add(1, Ordering::Relaxed);
-                self.counters.operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
-                Ok(outcomes)
-            }
-            (Ok(()), None) => Err(Trouble::Refused("nothing was planned".to_owned())),
-            (Err(Trouble::Lost(text)), Some((Some(transaction), outcomes))) => {
-                drop(connection);
-                tracing::warn!(error = text, "the connection was lost during a commit");
-                self.resolve(transaction, outcomes).await
-            }
-            (Err(lost @ Trouble::Lost(_)), _) => Err(lost),
-            (Err(trouble), _) => {
-                // SQLite has rolled back by itself after some errors, and then this one fails.
-                let rolled_back = connection.execute(sql::ROLLBACK, None).await;
-                if !matches!(rolled_back, Err(Trouble::Lost(_))) {
-                    self.state.connection = Some(connection);
-                }
-                Err(trouble)
             }
         }
-    }
-
-    async fn transaction(
-        &mut self,
-        connection: &mut Connection,
-        ops: &[Op],
-        pending: &mut Pending,
-    ) -> Result<(), Trouble> {
-        connection.execute(sql::BEGIN, None).await?;
-        let needs = Needs::of(ops);
-        let (now, keys, transaction) = self.clock_and_keys(connection, needs.keys).await?;
-        let policy = &self.config.policy;
-        let snapshot = load::snapshot(connection, ops, &needs, policy, now, keys).await?;
-        let seed = &mut self.state.seed;
-        let plan = plan(snapshot, ops.to_vec(), policy, now, &mut || chance(seed));
-        save::plan(connection, &plan, now, &self.seal, self.state.shard).await?;
-        *pending = Some((transaction, plan.outcomes));
-        connection.execute(sql::COMMIT, None).await?;
         Ok(())
     }
-
-    /// The time, fresh keys, and on PostgreSQL the name of the transaction.
-    async fn clock_and_keys(
-        &mut self,
-        connection: &mut Connection,
-        count: usize,
-    ) -> Result<(Timestamp, Vec<i64>, Option<String>), Trouble> {
-        let told = self.config.clock.as_ref().map(|clock| clock());
-        match connection.backend() {
-            DbBackend::Sqlite => {
-                let now = told.unwrap_or_else(machine_clock).max(self.state.last_now);
-                self.state.last_now = now;
-                let first = self.state.last_key + 1;
-                self.state.last_key += i64::try_from(count).unwrap_or(0);
-                Ok((now, (first..=self.state.last_key).collect(), None))
-            }
-            _ => {
-                let rows = connection
-                    .fetch_text(sql::CLOCK_AND_KEYS, Some(count.to_string()))
-                    .await?;
-                let row = rows.first().ok_or_else(|| Trouble::Refused("no clock".to_owned()))?;
-                let mut cells = Cells::of(row);
-                let now = Timestamp(cells.next()?);
-                let transaction = cells.next()?;
-                let keys: String = cells.next()?;
-                let keys = keys.split(',').filter_map(|key| key.parse().ok()).collect();
-                Ok((told.unwrap_or(now), keys, Some(transaction)))
-            }
-        }
-    }
-
-    /// The held connection, or a new one if it is time to try.
-    async fn connect(&mut self) -> Result<Connection, Trouble> {
-        if let Some(connection) = self.state.connection.take() {
-            return Ok(connection);
-        }
-        let (at, delay) = self.state.reconnect;
-        if Instant::now() < at {
-            return Err(Trouble::Lost("the database is away".to_owned()));
-        }
-        match Connection::open(&self.location, &self.config, self.counters.statements.clone()).await {
-            Ok(connection) => {
-                tracing::info!("connected to the database again");
-                self.state.reconnect = (Instant::now(), RECONNECT.0);
-                Ok(connection)
-            }
-            Err(trouble) => {
-                tracing::warn!(error = %trouble, retry_in = ?delay, "the database is away");
-                self.state.reconnect = (Instant::now() + delay, (delay * 2).min(RECONNECT.1));
-                Err(Trouble::Lost(trouble.to_string()))
-            }
-        }
-    }
-
-    /// Finds out whether a transaction was committed whose answer did not arrive.
-    async fn resolve(&mut self, transaction: String, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Trouble> {
-        let until = Instant::now() + DOUBT;
-        while Instant::now() < until {
-            match self.status_of(&transaction).await {
-                Ok(Some(status)) if status == "committed" => return Ok(outcomes),
-                Ok(Some(status)) if status == "aborted" => {
-                    return Err(Trouble::Again("the transaction was aborted".to_owned()));
-                }
-                // Still running on the other side, or the database is away: ask again.
-                _ => sleep(RECONNECT.0).await,
-            }
-        }
-        Err(Trouble::Lost(
-            "the connection was lost during a commit; whether it took effect is not known".to_owned(),
-        ))
-    }
-
-    async fn status_of(&mut self, transaction: &str) -> Result<Option<String>, Trouble> {
-        let mut connection = self.connect().await?;
-        let rows = connection
-            .fetch_text(sql::TRANSACTION_STATUS, Some(transaction.to_owned()))
-            .await?;
-        let status = rows.first().map_or(Ok(None), |row| Cells::of(row).next());
-        self.state.connection = Some(connection);
-        status
-    }
 }
 
-/// The machine's clock in milliseconds.
-pub(crate) fn machine_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
-}
-
-/// A step of SplitMix64, as a number in `[0, 1)`. Spreads retries; nothing secret depends on it.
-fn chance(seed: &mut u64) -> f64 {
-    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut bits = *seed;
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// One of sixteen, by the server's name (FNV-1a): enough to keep servers apart, few enough to sum up.
-fn shard(server: &str) -> u8 {
-    let hash = server.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    // The low bits are the well mixed ones.
-    (hash % 16) as u8
+/// What is to be carried out together, at most so many: from the front, then whatever has arrived.
+///
+/// A recovery is alone: it changes rows that nobody loaded, and others would write back what they loaded before.
+fn gather(front: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>, most: usize) -> Vec<Request> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while batch.len() < most && bytes < BATCH_BYTES {
+        let Some(request) = front.pop_front().or_else(|| requests.try_recv().ok()) else {
+            break;
+        };
+        let alone = matches!(request.op, Op::Recover { .. });
+        if alone && !batch.is_empty() {
+            front.push_front(request);
+            break;
+        }
+        bytes += weight(&request.op);
+        batch.push(request);
+        if alone {
+            break;
+        }
+    }
+    batch
 }
 
 /// Roughly how much text an operation brings into a batch.
@@ -390,46 +284,5 @@ fn weight(op: &Op) -> usize {
             .sum(),
         Op::RecordErrors(errors) => errors.iter().map(|error| ROW + error.message.len()).sum(),
         _ => ROW,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chance_stays_in_range_and_shards_differ() {
-        let mut seed = 1;
-        assert!((0..1000).all(|_| (0.0..1.0).contains(&chance(&mut seed))));
-        let shards: std::collections::BTreeSet<_> = (0..100).map(|n| shard(&format!("server-{n}"))).collect();
-        assert!(shards.len() > 8 && shards.iter().all(|shard| *shard < 16));
-    }
-
-    #[cfg(feature = "testing")]
-    #[tokio::test]
-    async fn what_became_of_a_transaction_can_be_found_out() {
-        let Some(database) = crate::testing::TestDatabase::postgres().await else {
-            return;
-        };
-        let config = database.config();
-        crate::Database::open(config.clone()).await.unwrap().close().await;
-        let location = Location::parse(&config.url).unwrap();
-        let seal = Arc::new(Seal::new(&[0; 32]));
-        let readers = database.pool().await;
-        let place = (config.clone(), location.clone());
-        let mut writer = Writer::new(place, seal, Arc::default(), readers, None).await.unwrap();
-        for (end, expected) in [(sql::COMMIT, Ok(vec![Outcome::Done])), (sql::ROLLBACK, Err(()))] {
-            let mut other = Connection::open(&location, &config, Arc::default()).await.unwrap();
-            other.execute(sql::BEGIN, None).await.unwrap();
-            let (_, _, transaction) = writer.clock_and_keys(&mut other, 0).await.unwrap();
-            let resolving = writer.resolve(transaction.unwrap(), vec![Outcome::Done]);
-            // It is still open when the question is asked for the first time, or just ended.
-            let (resolved, ended) = tokio::join!(resolving, other.execute(end, None));
-            ended.unwrap();
-            match expected {
-                Ok(outcomes) => assert_eq!(resolved, Ok(outcomes)),
-                Err(()) => assert!(matches!(resolved, Err(Trouble::Again(_))), "{resolved:?}"),
-            }
-        }
     }
 }

@@ -194,14 +194,6 @@ impl World {
 
     /// Carries out steps that arrive together; what came of them, without keys.
     async fn run(&mut self, steps: &[Step], first: u64) -> Vec<String> {
-        // A server recovers before it serves, so nothing arrives together with that.
-        if steps.len() > 1 && steps.iter().any(|step| matches!(step, Step::Recover { .. })) {
-            let mut outcomes = Vec::new();
-            for (step, number) in steps.iter().zip(first..) {
-                outcomes.extend(Box::pin(self.run(std::slice::from_ref(step), number)).await);
-            }
-            return outcomes;
-        }
         let ops: Vec<_> = steps
             .iter()
             .zip(first..)

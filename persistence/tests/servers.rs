@@ -5,9 +5,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use crawlwire_persistence::Database;
-use crawlwire_persistence::testing::TestDatabase;
+use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_progress::{Op, Outcome, State, Store, StoreError};
-use support::{Kit, discover, new_job, token};
+use support::{Kit, complete, discover, moved, new_job, token};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_servers_start_and_claim_on_one_postgresql() {
@@ -113,6 +113,42 @@ async fn servers_that_change_one_tree_do_not_lose_counts() {
     assert_eq!(children, 60);
     let tree = "UPDATE jobs SET tree_jobs = tree_jobs WHERE depth = 0 AND tree_jobs = 62";
     assert_eq!(database.execute(tree).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_returns_keeps_the_sessions_of_others() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let clock = ManualClock::default();
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        config.clock = Some(clock.as_clock());
+        Kit::around(Database::open(config).await.unwrap())
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    let (mine, theirs) = (
+        one.session_at("mine", "one").await,
+        two.session_at("theirs", "two").await,
+    );
+    let (job, other) = (one.submit().await, one.submit().await);
+    let holder = two.claim(&job, &theirs).await;
+    one.start(&other, &mine).await;
+    clock.advance(two.policy.lease * 2);
+    one.commit(Op::Recover {
+        server: "one".to_owned(),
+        connected: false,
+    })
+    .await;
+    assert!(two.sweep().await.is_empty());
+    let connected: Vec<_> = one.store.sessions(9).await.unwrap();
+    let connected: Vec<_> = connected
+        .iter()
+        .map(|view| (view.name.as_str(), view.connected))
+        .collect();
+    assert_eq!(connected, [("theirs", true), ("mine", false)]);
+    moved(two.commit(complete(job.key, &holder)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,5 +52,6 @@ suite!(
     lists_are_paged_and_filtered,
     histories_and_errors_are_paged,
     a_server_that_returns_grants_a_lease,
+    a_return_gives_held_jobs_time,
     old_sessions_are_forgotten_but_not_while_they_hold_a_job,
 );

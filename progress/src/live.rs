@@ -88,17 +88,22 @@ impl Live {
         }
     }
 
-    /// The last report of a job that ended badly, if the crawler said how far it came.
-    pub fn failed(&mut self, job: JobKey, lease: Lease, partial: &[ProgressData], now: Timestamp) -> ProgressView {
-        let n = self.next_n(job, lease, now);
-        let last = self.get(job).cloned();
+    /// The last report of a job that ended badly: the counts the crawler gave at the end, the rest as it said `before`.
+    pub fn failed(
+        &mut self,
+        job: JobKey,
+        lease: Lease,
+        partial: &[ProgressData],
+        before: Option<&ProgressView>,
+        now: Timestamp,
+    ) -> ProgressView {
         ProgressView {
-            n,
+            n: self.next_n(job, lease, now),
             entities: partial.to_vec(),
             updated_at: now,
-            attempt: last.as_ref().map_or(0, |view| view.attempt),
-            overall_completion: last.as_ref().map_or(0.0, |view| view.overall_completion),
-            time_elapsed: last.as_ref().map_or(0.0, |view| view.time_elapsed),
+            attempt: before.map_or(0, |view| view.attempt),
+            overall_completion: before.map_or(0.0, |view| view.overall_completion),
+            time_elapsed: before.map_or(0.0, |view| view.time_elapsed),
             estimated_time_remaining: None,
         }
     }
@@ -129,12 +134,7 @@ impl Live {
 
     /// Marks reports as changed again, when writing them did not work.
     pub fn put_back(&mut self, reports: &[(JobKey, Lease, ProgressView)]) {
-        self.changed.extend(
-            reports
-                .iter()
-                .map(|(job, ..)| *job)
-                .filter(|job| self.jobs.contains_key(job)),
-        );
+        self.changed.extend(reports.iter().map(|(job, ..)| *job));
     }
 
     /// All active jobs together; none when there are none.

@@ -191,6 +191,11 @@ impl Tables {
                 row.session.connected &= recovery.connected || row.server != recovery.server;
                 row.session.lease_expires_at = row.session.lease_expires_at.max(recovery.lease_until);
             }
+            for row in self.jobs.values_mut() {
+                let job = &mut row.loaded.job;
+                job.assigned_at = job.assigned_at.map(|at| at.max(now));
+                job.deadline = job.deadline.map(|deadline| deadline.max(recovery.lease_until));
+            }
         }
         self.accounts
             .extend(plan.new_accounts.into_iter().map(|(key, name)| (name, key)));

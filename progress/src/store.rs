@@ -168,7 +168,8 @@ pub enum Op {
     /// A session's connection is gone. → [`Outcome::Done`]
     Disconnect(SessionKey),
     /// A server starts, or its database came back: its sessions of before have no connection, and every session gets
-    /// one full lease. → [`Outcome::Done`]
+    /// one full lease. Until then no deadline passes, and what was assigned has its whole accept time again: nobody
+    /// could say anything in the meantime. → [`Outcome::Done`]
     Recover {
         /// The server.
         server: String,
@@ -180,6 +181,31 @@ pub enum Op {
     Sweep,
     /// Log errors. → [`Outcome::Done`]
     RecordErrors(Vec<ErrorRow>),
+}
+
+impl Op {
+    /// Whether the operation waits in its place while the database is away. It does when it carries what a crawler
+    /// said or is told once: a crawler of the base protocol cannot be asked to say it again, and its operations must not
+    /// overtake each other.
+    pub fn is_patient(&self) -> bool {
+        match self {
+            Self::Start { .. }
+            | Self::Finish { .. }
+            | Self::Release { .. }
+            | Self::Adopt { .. }
+            | Self::Discover { .. }
+            | Self::OpenSession(_)
+            | Self::Disconnect(_) => true,
+            // Repeated by whoever gives them: the web app, or the next round of a timer.
+            Self::Submit(_)
+            | Self::Claim { .. }
+            | Self::Progress(_)
+            | Self::Renew(_)
+            | Self::Recover { .. }
+            | Self::Sweep
+            | Self::RecordErrors(_) => false,
+        }
+    }
 }
 
 /// Jobs one sweep moves at most, so that it never holds the writer for long; the next sweep goes on.
@@ -277,7 +303,8 @@ impl<T> Deref for Committed<T> {
 /// Why a store could not do its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database is away, locked or too slow; nothing of the operation took effect.
+    /// The database is away, locked or too slow. Nothing of the operation took effect, unless the connection was lost
+    /// in the middle of the commit and stayed lost: then nobody can say.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// The database refused this operation; trying it again will not help.
@@ -339,6 +366,9 @@ pub struct Paging {
 pub trait Store: Send + Sync {
     /// Gives one operation to the writer, waiting while its queue is full. The place in the order is taken when this
     /// resolves; the ticket resolves when the operation is durable, or had no effect.
+    ///
+    /// While the database is away, an operation that somebody cannot be asked to repeat ([`Op::is_patient`]) waits in
+    /// its place; the others are answered with [`StoreError::Unavailable`].
     ///
     /// # Cancel safety
     /// Dropped before it resolves, the operation was not given. Dropping the ticket does not take it back.

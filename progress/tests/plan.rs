@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::store::{Ending, Op, Outcome, Rejection};
 use crawlwire_progress::view::ProgressView;
@@ -80,6 +82,27 @@ fn an_end_without_a_start_marks_both() {
     assert_eq!(plan.outcomes[2], refused(Refusal::NotQueued));
     assert_eq!(plan.backlog_change, 0, "queued before, delayed after: both wait");
     assert_eq!(plan.changed[0].error.as_deref(), Some(r#"{"error_type":"HttpError"}"#));
+}
+
+#[test]
+fn an_event_keeps_the_last_one_who_did_something() {
+    let mut sheet = Sheet::new(Policy {
+        retry_delay: Duration::ZERO,
+        ..Policy::default()
+    });
+    let (job, session) = (sheet.job(1), sheet.session(10, None));
+    let plan = sheet.plan(vec![
+        claim(job, session),
+        fail(job, &holder(session, Fence(1)), true),
+        Op::Sweep,
+    ]);
+    let arrows = [Arrow::Claim, Arrow::Start, Arrow::Finish, Arrow::Promote];
+    assert_eq!(plan.events[0].arrows, arrows);
+    assert_eq!(
+        plan.events[0].session.as_deref(),
+        Some("session-10"),
+        "nobody promotes a job"
+    );
 }
 
 #[test]

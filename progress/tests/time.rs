@@ -237,6 +237,8 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
     let old = world.open("old", Some("process-1"));
     let holder = world.running(job, old);
     let new = world.open("new", Some("process-1"));
+    let lost = world.open("lost", Some("process-1"));
+    world.store.apply(Op::Disconnect(lost));
     let another = world.open("another", Some("process-2"));
     let unknown = world.open("tcp", None);
     let theirs = refused(Refusal::HeldByAnother);
@@ -247,6 +249,7 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
     );
     world.store.apply(Op::Disconnect(old));
     assert_eq!(world.store.apply(adopt("job", another)), theirs);
+    assert_eq!(world.store.apply(adopt("job", lost)), theirs, "it is gone itself");
     assert_eq!(world.store.apply(adopt("job", unknown)), theirs);
     assert_eq!(world.store.apply(adopt("job", SessionKey(99))), theirs);
     assert_eq!(world.store.apply(adopt("other", new)), refused(Refusal::NotFound));
@@ -388,6 +391,7 @@ fn failures_count_to_the_limit_and_a_hopeless_one_ends_it() {
     let world = world();
     let (job, session) = (world.submitted("job"), world.open("s", None));
     let first = world.running(job, session);
+    let began = world.now();
     assert_eq!(moved(world.store.apply(fail(job, &first, true))).state, State::Delayed);
     world.later(world.policy.retry_delay);
     assert_eq!(steps(&world.sweep()), [(job, Arrow::Promote, State::Queued)]);
@@ -398,6 +402,7 @@ fn failures_count_to_the_limit_and_a_hopeless_one_ends_it() {
         (view.attempt, view.failures, view.finished_at),
         (2, 2, Some(world.now()))
     );
+    assert_eq!(view.started_at, Some(began), "when it first began");
     assert!(view.error.is_some());
 
     let hopeless = world.submitted("hopeless");

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::live::{AggregateProgress, Live};
 use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
-use crawlwire_progress::view::{ErrorRow, JobView, ProgressView};
+use crawlwire_progress::view::{ErrorRow, ProgressView};
 use crawlwire_progress::{Fact, JobKey, Op, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
 use tokio::sync::{Notify, SetOnce, broadcast};
@@ -31,10 +31,6 @@ const NAME_BYTES_MAX: usize = 64;
 /// First and longest wait between tries while the database is away.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-
-/// How long a crawler's new connection waits for its old one to be seen closed.
-const ADOPT_TRIES: u32 = 10;
-const ADOPT_WAIT: Duration = Duration::from_millis(50);
 
 /// The router's numbers.
 #[derive(Debug, Clone)]
@@ -102,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) recovered: SetOnce<()>,
     /// Tells the dispatcher that there may be something to give out.
     pub(crate) wake: Notify,
+    /// Whether the last look at the queue met jobs that cannot be given out.
+    pub(crate) passing_over: AtomicBool,
     /// Cleared when the server drains: nothing is given out any more.
     pub(crate) dispatching: AtomicBool,
     pub(crate) counters: Counters,
@@ -118,6 +116,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_KEPT),
             recovered: SetOnce::new(),
             wake: Notify::new(),
+            passing_over: AtomicBool::new(false),
             dispatching: AtomicBool::new(true),
             counters: Counters::default(),
         }
@@ -183,19 +182,24 @@ impl Shared {
             .collect()
     }
 
-    /// Gives an operation to the store and stays with it until the database is back, if it is away: a base crawler
-    /// cannot be asked to say it again.
-    pub(crate) async fn persist(&self, op: Op) -> Result<Outcome, StoreError> {
+    /// Gives an operation to the store and waits for what becomes of it.
+    pub(crate) async fn commit(&self, op: Op) -> Result<Outcome, StoreError> {
+        Ok(self.store.commit(op).await?.into_inner())
+    }
+
+    /// Gives an impatient operation to the store until the database is there.
+    pub(crate) async fn insist(&self, op: Op) -> Result<Outcome, StoreError> {
         let mut wait = RETRY_MIN;
         loop {
-            match self.store.commit(op.clone()).await {
-                Ok(committed) => return Ok(committed.into_inner()),
+            match self.commit(op.clone()).await {
                 Err(StoreError::Unavailable(reason)) => {
-                    tracing::warn!(reason, "database away, trying again");
+                    if wait == RETRY_MIN {
+                        tracing::warn!(reason, "database away, waiting for it");
+                    }
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
-                Err(error) => return Err(error),
+                settled => return settled,
             }
         }
     }
@@ -257,58 +261,49 @@ impl Context {
         if let Some(held) = session.held(public_id) {
             return Ok((session, held));
         }
+        if let Some(why) = session.not_held(public_id) {
+            return Err(why);
+        }
         match self.adopt(public_id, &session).await? {
             Outcome::Moved(fact) => {
-                let held = self.adopted(&fact).await;
+                let held = adopted(&fact);
                 tracing::info!(session = %session.name, job = public_id, fence = fact.fence.0, "job taken over");
                 session.hold(public_id.to_owned(), held.clone());
                 self.shared.publish_fact(fact);
                 Ok((session, held))
             }
-            Outcome::Refused(Rejection::Job(refusal)) => Err(refusal.to_string()),
+            Outcome::Refused(Rejection::Job(refusal)) => {
+                let why = refusal.to_string();
+                // What another session holds may be free in a moment; what is over stays over.
+                if refusal != Refusal::HeldByAnother {
+                    session.note_not_held(public_id, &why);
+                }
+                Err(why)
+            }
             _ => Err("no such job".to_owned()),
         }
     }
 
-    /// Asks for a takeover. A crawler that reconnects may be heard before its old connection is seen to be gone, so as
-    /// long as a session of the same process stands, the answer is waited for a little.
+    /// Asks for a takeover. A crawler that reconnects may be heard before the end of its old connection is known to the
+    /// store; then that is waited for, and asked once more.
     async fn adopt(&self, public_id: &str, session: &Session) -> Result<Outcome, String> {
         let op = Op::Adopt {
             public_id: public_id.to_owned(),
             session: session.key,
         };
-        for _ in 0..ADOPT_TRIES {
-            let outcome = self
-                .shared
-                .persist(op.clone())
-                .await
-                .map_err(|error| error.to_string())?;
-            let elsewhere = outcome == Outcome::Refused(Refusal::HeldByAnother.into());
-            if !elsewhere || !self.has_twin(session) {
-                return Ok(outcome);
-            }
-            tokio::time::sleep(ADOPT_WAIT).await;
+        let outcome = self
+            .shared
+            .commit(op.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        if outcome != Outcome::Refused(Refusal::HeldByAnother.into()) {
+            return Ok(outcome);
         }
-        Ok(Outcome::Refused(Refusal::HeldByAnother.into()))
-    }
-
-    /// Whether another connection of the same process stands.
-    fn has_twin(&self, session: &Session) -> bool {
-        let identity = &session.peer.identity;
-        let twin = |other: &Arc<Session>| other.key != session.key && other.peer.identity == *identity;
-        identity.is_some() && self.shared.sessions.all().iter().any(twin)
-    }
-
-    async fn adopted(&self, fact: &Fact) -> Held {
-        let view: Option<JobView> = self.shared.store.job(&fact.public_id).await.ok().flatten();
-        Held {
-            key: fact.job,
-            fence: fact.fence,
-            attempt: fact.attempt,
-            started: fact.state == crawlwire_progress::State::Running,
-            // Version 0: the crawler may have any, so a refresh gives it the newest.
-            credential: view.and_then(|view| view.credential).map(|key| (key, 0)),
-        }
+        let Some(twin) = self.shared.sessions.twin(session) else {
+            return Ok(outcome);
+        };
+        twin.gone_soon().await;
+        self.shared.commit(op).await.map_err(|error| error.to_string())
     }
 
     /// Who speaks for a held job.
@@ -324,6 +319,17 @@ impl Context {
     pub fn log_error(&self, category: Category, severity: Severity, code: &str, job: Option<&str>, message: String) {
         self.shared
             .log_error(&self.peer, (category, severity), code, job, &message);
+    }
+}
+
+/// A job that was taken over, as this server remembers it. Which token its crawler has is not known: a refresh finds out.
+fn adopted(fact: &Fact) -> Held {
+    Held {
+        key: fact.job,
+        fence: fact.fence,
+        attempt: fact.attempt,
+        started: fact.state == crawlwire_progress::State::Running,
+        credential: None,
     }
 }
 

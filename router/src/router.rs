@@ -188,14 +188,16 @@ impl Router {
             }
         }
         Handled::Done(last.unwrap_or_else(|| {
-            tracing::info!(peer = context.peer.name(), type_name, "nobody handles this type");
-            context.log_error(
-                Category::MessageValidation,
-                Severity::Low,
-                "unknown_type",
-                None,
-                "a type that nobody handles".to_owned(),
-            );
+            if context.peer.may_log_unknown_type() {
+                tracing::info!(peer = context.peer.name(), type_name, "nobody handles this type");
+                context.log_error(
+                    Category::MessageValidation,
+                    Severity::Low,
+                    "unknown_type",
+                    None,
+                    "a type that nobody handles".to_owned(),
+                );
+            }
             Processed::failed("nobody handles this type")
         }))
     }
@@ -225,7 +227,7 @@ impl Router {
     /// Sends one message to a peer, through the middleware.
     ///
     /// # Errors
-    /// When the connection's queue is full or the connection is gone, or middleware refused the message.
+    /// When the connection's queue is full or the connection is gone, or middleware withheld the message.
     pub async fn send(&self, peer: &Arc<Peer>, message: Envelope<WebAppMessage>) -> Result<(), SendError> {
         send(&self.shared, &self.chain(), peer, message).await
     }
@@ -246,7 +248,7 @@ impl Router {
                     identity: peer.identity.clone(),
                     server: self.shared.config.server.clone(),
                 };
-                let Outcome::SessionOpened(key) = self.shared.persist(Op::OpenSession(new)).await? else {
+                let Outcome::SessionOpened(key) = self.shared.commit(Op::OpenSession(new)).await? else {
                     return Err(StoreError::Broken("no session was opened".to_owned()));
                 };
                 let session = Session::new(key, name.clone(), peer.clone());
@@ -263,7 +265,7 @@ impl Router {
     /// A peer's connection is gone: its lease shortens to the reattach grace.
     pub async fn disconnected(&self, peer: &Arc<Peer>) {
         let Some(session) = peer.session() else { return };
-        self.shared.sessions.remove(session.key);
+        session.leave();
         // Its last words were heard, and are to be kept before they are forgotten here.
         timers::flush_progress(&self.shared).await;
         for held in session.let_go_of_all() {
@@ -273,9 +275,12 @@ impl Router {
         self.shared.publish(Event::SessionClosed {
             name: session.name.clone(),
         });
-        if let Err(error) = self.shared.persist(Op::Disconnect(session.key)).await {
+        if let Err(error) = self.shared.commit(Op::Disconnect(session.key)).await {
             tracing::warn!(%error, session = %session.name, "disconnect not written; the lease will run out by itself");
         }
+        // Not before: a new connection of this process waits for this one as long as the store holds it for connected.
+        session.left();
+        self.shared.sessions.remove(session.key);
     }
 
     /// A line that was no message: counted and put into the error log by place and rule.
@@ -289,22 +294,30 @@ impl Router {
     ///
     /// # Errors
     /// When the database is away. That the job was refused is an [`Outcome`].
+    ///
+    /// # Cancel safety
+    /// Dropped, the job may be created or not; if it is, it is published all the same.
     pub async fn submit(&self, job: NewJob) -> Result<Outcome, StoreError> {
-        let outcome = self.shared.store.commit(Op::Submit(Box::new(job))).await?.into_inner();
-        if let Outcome::Submitted(view) = &outcome {
-            self.shared.publish_fact(Fact {
-                job: view.key,
-                public_id: view.public_id.clone(),
-                arrow: crawlwire_progress::Arrow::Submit,
-                from: None,
-                state: view.state,
-                fence: view.fence,
-                attempt: view.attempt,
-                session: None,
-                at: view.created_at,
-            });
-        }
-        Ok(outcome)
+        let shared = self.shared.clone();
+        let submitted = tokio::spawn(async move {
+            let outcome = shared.commit(Op::Submit(Box::new(job))).await?;
+            if let Outcome::Submitted(view) = &outcome {
+                shared.publish_fact(Fact {
+                    job: view.key,
+                    public_id: view.public_id.clone(),
+                    arrow: crawlwire_progress::Arrow::Submit,
+                    from: None,
+                    state: view.state,
+                    fence: view.fence,
+                    attempt: view.attempt,
+                    session: None,
+                    at: view.created_at,
+                });
+            }
+            Ok(outcome)
+        });
+        // A task that is not aborted and does not panic always has a result.
+        submitted.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Runs dispatcher and timers until told to stop; then writes what is still in memory.
@@ -312,14 +325,14 @@ impl Router {
     /// # Errors
     /// When leases cannot be given back their time at the start, because the database refuses.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), StoreError> {
-        let server = self.shared.config.server.clone();
-        let recovered = self
-            .shared
-            .persist(Op::Recover {
-                server,
-                connected: false,
-            })
-            .await;
+        let recover = Op::Recover {
+            server: self.shared.config.server.clone(),
+            connected: false,
+        };
+        let recovered = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            recovered = self.shared.insist(recover) => recovered,
+        };
         // Set even if the store is broken: whoever waits shall hear of it too.
         let _ = self.shared.recovered.set(());
         recovered?;
@@ -400,12 +413,11 @@ pub(crate) async fn send(
     for middleware in chain {
         match guarded(&**middleware, async { middleware.before_send(peer, message).await }).await {
             Some(Verdict::Pass(passed)) => message = passed,
-            Some(Verdict::Drop) => return Ok(()),
+            Some(Verdict::Drop) | None => return Err(SendError::Withheld),
             Some(Verdict::Refuse(reason)) => {
                 refused(shared, peer, &reason);
-                return Err(SendError::Closed);
+                return Err(SendError::Withheld);
             }
-            None => return Err(SendError::Closed),
         }
     }
     let sent = match encode(&message) {

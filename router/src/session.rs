@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::{CredentialKey, Fence, JobKey, SessionKey};
 use crawlwire_protocol::message::{Heartbeat, SystemStatus};
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::{OnceCell, SetOnce};
 use tokio::time::Instant;
 
 /// Why a line could not be handed to a connection.
@@ -22,6 +23,9 @@ pub enum SendError {
     /// The connection is gone.
     #[error("the connection is closed")]
     Closed,
+    /// Middleware dropped or refused the message, or panicked over it.
+    #[error("the message was withheld by middleware")]
+    Withheld,
 }
 
 /// The way out to a peer. Implemented by whoever owns the connection.
@@ -33,6 +37,9 @@ pub trait Outbound: Send + Sync {
     fn try_send(&self, line: Bytes) -> Result<(), SendError>;
 }
 
+/// Messages of unknown types of one peer that are logged; the rest is only counted.
+const UNKNOWN_TYPES_LOGGED: u64 = 20;
+
 /// One connection.
 pub struct Peer {
     /// Its number, unique among all connections this server ever had.
@@ -41,6 +48,8 @@ pub struct Peer {
     pub identity: Option<String>,
     outbound: Arc<dyn Outbound>,
     session: OnceCell<Arc<Session>>,
+    /// Messages of unknown types so far.
+    unknown_types: AtomicU64,
 }
 
 impl std::fmt::Debug for Peer {
@@ -60,12 +69,19 @@ impl Peer {
             identity,
             outbound,
             session: OnceCell::new(),
+            unknown_types: AtomicU64::new(0),
         })
     }
 
     /// The session, once there is one.
     pub fn session(&self) -> Option<&Arc<Session>> {
         self.session.get()
+    }
+
+    /// Whether one more message of an unknown type is worth a line in the logs. They are legal, so a peer may send any
+    /// number of them.
+    pub(crate) fn may_log_unknown_type(&self) -> bool {
+        self.unknown_types.fetch_add(1, Ordering::Relaxed) < UNKNOWN_TYPES_LOGGED
     }
 
     pub(crate) fn session_cell(&self) -> &OnceCell<Arc<Session>> {
@@ -84,6 +100,15 @@ impl Peer {
         }
     }
 }
+
+/// Jobs remembered as not held, and for how long.
+const NOT_HELD_MAX: usize = 256;
+const NOT_HELD_FOR: Duration = Duration::from_secs(1);
+
+/// How long a crawler's new connection waits for the end of its old one: when that is known to be gone and the store is
+/// still to be told, and when nobody has noticed yet.
+const LEAVING_MAX: Duration = Duration::from_secs(5);
+const UNNOTICED_MAX: Duration = Duration::from_millis(500);
 
 /// A job that a session holds, as this server remembers it. The truth is the row in the store.
 #[derive(Debug, Clone)]
@@ -114,40 +139,17 @@ pub struct Session {
     said: Mutex<Said>,
     /// Whether something was heard since the lease was last renewed.
     heard: AtomicBool,
-    /// Whether a job could not be given to it. It gets no other one until it is heard again, or a crawler that reads
-    /// nothing would be given all jobs in turn, in no time.
+    /// Whether a job could not be given to it. It gets no other one until its lease is renewed because it was heard
+    /// again; else a crawler that reads nothing would be given all jobs in turn, in no time.
     resting: AtomicBool,
-    /// Tells when the last operation that was given to the store has had its effect.
-    last: Mutex<Option<oneshot::Receiver<()>>>,
-    /// Held by each operation that the store could not take and that has to be given again.
-    late: Arc<()>,
+    /// Jobs that it named and does not hold, with the time when that was found out: so that a crawler that goes on
+    /// talking of a lost job does not cost a transaction each time.
+    not_held: Mutex<HashMap<String, (Instant, String)>>,
     messages: AtomicU64,
-}
-
-/// A place in the order of a session's operations. Dropped when the operation has had its effect, or had none.
-///
-/// The store keeps the order of what it is given. What it could not take, while its database was away, has to be given
-/// again, and nothing may overtake it: the end of a job must not come before the children that the job found.
-pub(crate) struct Turn {
-    before: Option<oneshot::Receiver<()>>,
-    late: Option<Arc<()>>,
-    _done: oneshot::Sender<()>,
-}
-
-impl Turn {
-    /// Whether an earlier operation has to be given again; then this one has to wait for it.
-    pub(crate) fn is_late(&self) -> bool {
-        self.late.is_some()
-    }
-
-    /// Waits until everything before has had its effect. Later operations wait for this one from here on.
-    pub(crate) async fn come(&mut self, session: &Session) {
-        self.late.get_or_insert_with(|| session.late.clone());
-        if let Some(before) = self.before.take() {
-            // An error only says that it is dropped: that is what is waited for.
-            let _ = before.await;
-        }
-    }
+    /// Whether its connection is gone, which the store may not have been told yet.
+    leaving: AtomicBool,
+    /// Set when the store has been told.
+    gone: SetOnce<()>,
 }
 
 /// What a crawler said of itself. Information only.
@@ -168,9 +170,9 @@ pub struct SessionInfo {
     /// Who the peer is.
     pub identity: Option<String>,
     /// How long it has been open.
-    pub open_for: std::time::Duration,
+    pub open_for: Duration,
     /// How long it has been silent.
-    pub silent_for: std::time::Duration,
+    pub silent_for: Duration,
     /// Messages heard.
     pub messages: u64,
     /// Jobs it says it works on.
@@ -206,9 +208,10 @@ impl Session {
             }),
             heard: AtomicBool::new(true),
             resting: AtomicBool::new(false),
-            last: Mutex::default(),
-            late: Arc::default(),
+            not_held: Mutex::default(),
             messages: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
+            gone: SetOnce::new(),
         })
     }
 
@@ -223,11 +226,15 @@ impl Session {
     pub(crate) fn heard(&self) {
         self.said().last_message = Instant::now();
         self.heard.store(true, Ordering::Relaxed);
-        self.resting.store(false, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Gives it no job until it is heard again.
+    /// Its lease was renewed. Says whether it rested.
+    pub(crate) fn note_renewed(&self) -> bool {
+        self.resting.swap(false, Ordering::Relaxed)
+    }
+
+    /// Gives it no job until its lease is renewed.
     pub(crate) fn rest(&self) {
         self.resting.store(true, Ordering::Relaxed);
     }
@@ -236,15 +243,20 @@ impl Session {
         self.resting.load(Ordering::Relaxed)
     }
 
-    /// The next place in the order of this session's operations.
-    pub(crate) fn turn(&self) -> Turn {
-        let (done, last) = oneshot::channel();
-        let mut before = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn {
-            before: before.replace(last),
-            late: (Arc::strong_count(&self.late) > 1).then(|| self.late.clone()),
-            _done: done,
+    /// Remembers that it does not hold a job.
+    pub(crate) fn note_not_held(&self, public_id: &str, why: &str) {
+        let mut not_held = self.not_held.lock().unwrap_or_else(PoisonError::into_inner);
+        if not_held.len() >= NOT_HELD_MAX {
+            not_held.clear();
         }
+        not_held.insert(public_id.to_owned(), (Instant::now(), why.to_owned()));
+    }
+
+    /// Why it does not hold a job, if that was found out a moment ago.
+    pub(crate) fn not_held(&self, public_id: &str) -> Option<String> {
+        let not_held = self.not_held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, why) = not_held.get(public_id)?;
+        (at.elapsed() < NOT_HELD_FOR).then(|| why.clone())
     }
 
     /// Whether something was heard since this was last asked.
@@ -256,13 +268,32 @@ impl Session {
         self.heard.store(true, Ordering::Relaxed);
     }
 
+    /// Its connection is gone: it is not shown and gets no work any more.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// The store has been told that its connection is gone.
+    pub(crate) fn left(&self) {
+        let _ = self.gone.set(());
+    }
+
+    /// Waits until the store has been told that its connection is gone; not long, unless it is on its way.
+    pub(crate) async fn gone_soon(&self) {
+        let patience = match self.leaving.load(Ordering::Relaxed) {
+            true => LEAVING_MAX,
+            false => UNNOTICED_MAX,
+        };
+        let _ = tokio::time::timeout(patience, self.gone.wait()).await;
+    }
+
     pub(crate) fn note_heartbeat(&self, heartbeat: &Heartbeat) {
         let mut said = self.said();
         said.active_jobs = Some(heartbeat.active_jobs.get());
         said.system_status = Some(heartbeat.system_status);
     }
 
-    pub(crate) fn silent_for(&self) -> std::time::Duration {
+    pub(crate) fn silent_for(&self) -> Duration {
         self.said().last_message.elapsed()
     }
 
@@ -345,9 +376,60 @@ impl Sessions {
         self.lock().get(&key).cloned()
     }
 
+    /// Those whose connection stands, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         let mut sessions: Vec<_> = self.lock().values().cloned().collect();
+        sessions.retain(|session| !session.leaving.load(Ordering::Relaxed));
         sessions.sort_by_key(|session| session.key);
         sessions
+    }
+
+    /// Another session of the same process that the store may hold for connected.
+    pub(crate) fn twin(&self, session: &Session) -> Option<Arc<Session>> {
+        let identity = session.peer.identity.as_ref()?;
+        let twin = |other: &&Arc<Session>| other.key != session.key && other.peer.identity.as_ref() == Some(identity);
+        self.lock().values().find(twin).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Outbound for Nowhere {
+        fn try_send(&self, _: Bytes) -> Result<(), SendError> {
+            Err(SendError::Closed)
+        }
+    }
+
+    fn session() -> Arc<Session> {
+        let peer = Peer::new(1, None, Arc::new(Nowhere));
+        Session::new(SessionKey(1), "legacy-1".into(), peer)
+    }
+
+    fn held(fence: i64) -> Held {
+        Held {
+            key: JobKey(1),
+            fence: Fence(fence),
+            attempt: 0,
+            started: false,
+            credential: None,
+        }
+    }
+
+    #[test]
+    fn news_of_an_earlier_lease_do_not_touch_a_later_one() {
+        let session = session();
+        session.hold("a".to_owned(), held(3));
+        session.update("a", Fence(1), |held| held.started = true);
+        assert!(!session.let_go("a", Fence(2)));
+        assert!(!session.held("a").unwrap().started);
+        session.update("a", Fence(3), |held| held.started = true);
+        assert!(session.held("a").unwrap().started);
+        assert!(session.let_go("a", Fence(4)), "an end comes with the fence after it");
+        assert!(!session.let_go("a", Fence(4)));
+        assert_eq!(session.held_count(), 0);
     }
 }

@@ -1,56 +1,67 @@
 //! What happens by the clock: leases are renewed, time's demands are met, reports and errors are written.
 
 use crawlwire_progress::store::{Outcome, SWEEP_MAX, StoreError};
-use crawlwire_progress::{Op, State};
+use crawlwire_progress::{Op, State, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Shared;
+use crate::context::{Shared, wall_clock};
 
 /// Sessions renewed by one operation, so that none grows without bound.
 const RENEW_MAX: usize = 500;
 
 /// Renews leases, then meets time's demands, every sweep interval.
 ///
-/// After an outage of the database every session gets one full lease before anything may expire: nobody could renew in
-/// the meantime.
+/// After a time in which nobody could renew, every session gets one full lease before anything may expire: when the
+/// database was away or hung, and when this machine slept or its clock jumped.
 pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
     let mut ticks = interval(shared.config.sweep_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut outage = false;
+    let mut away = false;
+    let mut last = wall_clock();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match sweep_once(shared, outage).await {
+        match sweep_once(shared, away, last).await {
             Ok(()) => {
-                if outage {
+                if away {
                     tracing::info!("database is back");
                 }
-                outage = false;
+                away = false;
+                last = wall_clock();
             }
             Err(StoreError::Closed) => return,
             Err(error) => {
-                if !outage {
+                if !away {
                     tracing::error!(%error, "database is away");
                 }
-                outage = true;
+                away = true;
             }
         }
     }
 }
 
-async fn sweep_once(shared: &Shared, after_outage: bool) -> Result<(), StoreError> {
-    if after_outage {
-        let server = shared.config.server.clone();
-        shared
-            .store
-            .commit(Op::Recover {
-                server,
-                connected: true,
-            })
-            .await?;
+/// Whether so much time has passed since the last sweep that leases may have run out without anybody's fault.
+fn was_long(shared: &Shared, last: Timestamp) -> bool {
+    let config = &shared.config;
+    wall_clock().since(last) > (config.heartbeat_timeout / 2).max(config.sweep_interval * 3)
+}
+
+async fn recover(shared: &Shared) -> Result<(), StoreError> {
+    let server = shared.config.server.clone();
+    let recover = Op::Recover {
+        server,
+        connected: true,
+    };
+    shared.commit(recover).await.map(drop)
+}
+
+async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), StoreError> {
+    let late = away || was_long(shared, last);
+    if late {
+        recover(shared).await?;
     }
     let heard: Vec<_> = shared
         .sessions
@@ -60,11 +71,18 @@ async fn sweep_once(shared: &Shared, after_outage: bool) -> Result<(), StoreErro
         .collect();
     for group in heard.chunks(RENEW_MAX) {
         let keys = group.iter().map(|session| session.key).collect();
-        if let Err(error) = shared.store.commit(Op::Renew(keys)).await {
+        if let Err(error) = shared.commit(Op::Renew(keys)).await {
             // Not renewed, so still to be renewed.
             group.iter().for_each(|session| session.note_unrenewed());
             return Err(error);
         }
+        if group.iter().filter(|session| session.note_renewed()).count() > 0 {
+            shared.wake.notify_one();
+        }
+    }
+    if !late && was_long(shared, last) {
+        // The renewal itself took too long: who was heard meanwhile is not among the renewed.
+        recover(shared).await?;
     }
     loop {
         let Outcome::Swept(facts) = shared.store.commit(Op::Sweep).await?.into_inner() else {

@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crawlwire_progress::{Arrow, Policy, State};
-use crawlwire_router::RouterConfig;
+use crawlwire_progress::store::BoxFuture;
+use crawlwire_progress::{Arrow, Op, Policy, State, Store};
+use crawlwire_protocol::{Envelope, WebAppMessage};
+use crawlwire_router::{Middleware, Peer, RouterConfig, Verdict};
 
 use support::*;
 
@@ -31,9 +35,33 @@ async fn higher_priority_first_then_who_came_first() {
 }
 
 #[tokio::test]
+async fn the_dispatcher_is_woken_and_does_not_wait_for_the_clock() {
+    let server = Server::with(
+        RouterConfig {
+            slots_per_crawler: 1,
+            ..by_hand()
+        },
+        Policy::default(),
+    );
+    server.submit("a").await;
+    let mut one = server.crawler().await;
+    assert_eq!(one.assignment().await.job_id, "a", "a session opened");
+    server.submit("b").await;
+    done(one.say(say::discovered("a", &["child"])).await);
+    let mut two = server.crawler().await;
+    assert_eq!(two.assignment().await.entity_id.as_deref(), Some("child"));
+    done(one.say(say::completed("a")).await);
+    assert_eq!(one.assignment().await.job_id, "b", "a job ended");
+    done(one.say(say::completed("b")).await);
+    server.submit("c").await;
+    assert_eq!(one.assignment().await.job_id, "c", "a job was submitted");
+}
+
+#[tokio::test]
 async fn a_job_that_does_not_fit_the_queue_is_taken_back_and_costs_no_attempt() {
     let mut server = Server::start();
     let mut slow = server.crawler().await;
+    server.renewed().await;
     slow.out.full.store(true, Ordering::Relaxed);
     server.submit("a").await;
     let released = server.arrow("a", Arrow::Release).await;
@@ -73,31 +101,85 @@ async fn another_crawler_gets_what_could_not_be_sent() {
 
 #[tokio::test]
 async fn a_session_without_a_lease_in_the_store_does_not_hold_up_others() {
-    let server = Server::start();
+    let server = Server::with(by_hand(), Policy::default());
     let mut dead = server.crawler().await;
-    server.renewed().await;
     server.store.later(server.policy.lease);
     let mut alive = server.crawler().await;
     server.submit("a").await;
     assert_eq!(alive.assignment().await.job_id, "a");
-    done(dead.say(say::heartbeat()).await);
-    server.renewed().await;
-    server.submit("b").await;
-    assert_eq!(dead.assignment().await.job_id, "b", "it is alive again");
+    assert!(dead.heard_nothing());
 }
 
 #[tokio::test]
-async fn a_job_whose_token_cannot_be_read_is_taken_back() {
-    let mut server = Server::start();
+async fn a_session_whose_lease_was_renewed_is_given_work_again() {
+    let server = Server::start();
     let mut crawler = server.crawler().await;
+    server.renewed().await;
+    server.store.later(server.policy.lease);
+    server.submit("a").await;
+    server.renewed().await;
+    assert!(crawler.heard_nothing(), "its lease is over");
+    done(crawler.say(say::heartbeat()).await);
+    assert_eq!(crawler.assignment().await.job_id, "a");
+}
+
+/// Middleware that takes a job away while it is on its way to the crawler, as another server may.
+struct Thief {
+    store: Arc<store::Probe>,
+    lease: Duration,
+}
+
+impl Middleware for Thief {
+    fn name(&self) -> &str {
+        "thief"
+    }
+
+    fn before_send<'a>(
+        &'a self,
+        _: &'a Peer,
+        _: Envelope<WebAppMessage>,
+    ) -> BoxFuture<'a, Verdict<Envelope<WebAppMessage>>> {
+        Box::pin(async {
+            self.store.later(self.lease);
+            self.store.commit(Op::Sweep).await.unwrap();
+            Verdict::Refuse("stolen".to_owned())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_lost_on_its_way_holds_no_slot() {
+    let server = Server::with(by_hand(), Policy::default());
+    let (store, lease) = (server.store.clone(), server.policy.lease);
+    server.router.add_middleware(Arc::new(Thief { store, lease }));
+    let crawler = server.crawler().await;
+    server.submit("a").await;
+    server.store.wrote("Release").await;
+    // The first renewal may come after it and wake the crawler once.
+    let arrows = server.arrows("a").await;
+    assert_eq!(arrows[0], "submit");
+    assert!(
+        arrows[1..].chunks(2).all(|pair| pair == ["claim", "expire"]),
+        "{arrows:?}"
+    );
+    assert_eq!(crawler.holds(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_job_whose_token_cannot_be_read_waits_and_others_do_not() {
+    let server = Server::start();
+    let mut crawler = server.crawler().await;
+    server.renewed().await;
     server.store.sealed.store(true, Ordering::Relaxed);
     server.submit_job(with_token("a", "t")).await;
-    assert_eq!(server.arrow("a", Arrow::Release).await.state, State::Queued);
+    let mut other = new_job("b");
+    other.account_id = "other".to_owned();
+    server.submit_job(other).await;
+    assert_eq!(crawler.assignment().await.job_id, "b");
     server.renewed().await;
-    assert_eq!(server.arrows("a").await, ["submit", "claim", "release"]);
+    assert_eq!(server.arrows("a").await, ["submit"], "no miss of anybody");
     assert!(crawler.heard_nothing());
     server.store.sealed.store(false, Ordering::Relaxed);
-    done(crawler.say(say::heartbeat()).await);
     assert_eq!(crawler.assignment().await.access_token.expose(), "t");
 }
 

@@ -230,15 +230,28 @@ async fn lines_that_are_no_messages_are_counted_and_logged() {
     assert_eq!(server.router.stats().invalid, 1);
     assert!(crawler.peer.session().is_none());
 
-    let crawler = given(&server).await;
-    done(crawler.say(say::failed_saying("a", true, &"ß".repeat(5_000))).await);
+    note(&"ß".repeat(5_000));
     let errors = server.errors(2).await;
-    assert_eq!(errors[0].code, "job_failed");
     assert!(
         (900..=1_000).contains(&errors[0].message.len()),
         "cut: {}",
         errors[0].message.len()
     );
+}
+
+#[tokio::test]
+async fn the_words_of_a_crawler_stay_with_its_job() {
+    let server = Server::start();
+    let crawler = given(&server).await;
+    let words = "GET https://host/?private_token=glpat-marker";
+    done(crawler.say(say::failed_saying("a", true, words)).await);
+    let errors = server.errors(1).await;
+    assert_eq!(
+        (errors[0].code.as_str(), errors[0].job.as_deref()),
+        ("job_failed", Some("a"))
+    );
+    assert!(!errors[0].message.contains("marker"), "{}", errors[0].message);
+    assert!(server.job("a").await.error.unwrap().contains("marker"));
 }
 
 #[tokio::test]

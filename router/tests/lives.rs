@@ -75,7 +75,7 @@ async fn a_whole_life() {
 
 #[tokio::test]
 async fn a_start_is_implied_by_progress_by_discovery_and_by_the_end() {
-    let server = Server::start();
+    let mut server = Server::start();
     for (id, line) in [
         ("a", say::progress("a", 0.1)),
         ("b", say::discovered("b", &[])),
@@ -92,6 +92,8 @@ async fn a_start_is_implied_by_progress_by_discovery_and_by_the_end() {
         };
         assert_eq!(server.arrows(id).await, expected);
         assert_eq!(server.job(id).await.attempt, 1);
+        let told = if ended { Arrow::Finish } else { Arrow::Start };
+        assert_eq!(server.arrow(id, told).await.attempt, 1);
         crawler.leave().await;
     }
 }

@@ -187,6 +187,7 @@ async fn a_message_may_be_changed_dropped_or_refused_on_its_way_out() {
     assert_eq!(crawler.assignment().await.access_token.expose(), "changed");
     done(crawler.say(say::refresh("a")).await);
     assert!(crawler.heard_nothing(), "the answer was dropped");
+    server.renewed().await;
     server.submit("refuse").await;
     server.renewed().await;
     assert_eq!(server.arrows("refuse").await, ["submit", "claim", "release"]);
@@ -300,6 +301,7 @@ async fn a_panic_after_a_message_was_handled_costs_nothing() {
 async fn a_panic_before_a_message_is_sent_costs_that_message() {
     for (server, mut crawler, panics, _) in panics_in(Hook::BeforeSend) {
         done(crawler.say(say::heartbeat()).await);
+        server.renewed().await;
         server.submit_job(with_token("a", "t")).await;
         server.renewed().await;
         assert_eq!(

@@ -3,8 +3,9 @@
 mod support;
 
 use crawlwire_progress::store::Paging;
-use crawlwire_progress::{Arrow, State, Store, StoreError};
+use crawlwire_progress::{Arrow, Policy, State, Store, StoreError};
 use crawlwire_protocol::{Category, CrawlerMessage, decode};
+use crawlwire_router::RouterConfig;
 
 use support::*;
 
@@ -102,11 +103,15 @@ async fn leases_are_given_back_before_anything_may_expire() {
 
 #[tokio::test]
 async fn jobs_are_given_out_when_it_is_back() {
-    let server = Server::start();
-    let mut crawler = server.crawler().await;
-    server.renewed().await;
+    let one_slot = RouterConfig {
+        slots_per_crawler: 1,
+        ..config()
+    };
+    let server = Server::with(one_slot, Policy::default());
+    let mut crawler = working(&server, "x").await;
     server.submit("a").await;
     server.store.leave();
+    let ended = tokio::spawn(crawler.begin(say::completed("x")).await);
     server.store.turns_away(3).await;
     assert!(crawler.heard_nothing());
     let refused = server.router.submit(new_job("b")).await;
@@ -115,6 +120,7 @@ async fn jobs_are_given_out_when_it_is_back() {
         "the web app can be asked to say it again"
     );
     server.store.come_back();
+    done(soon("the end of the first", ended).await.unwrap());
     assert_eq!(crawler.assignment().await.job_id, "a");
     assert_eq!(server.job("a").await.attempt, 0);
 }

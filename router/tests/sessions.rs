@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use crawlwire_progress::{Arrow, State, Store};
+use crawlwire_progress::{Arrow, Op, Policy, State, Store};
 use crawlwire_router::{Event, RouterConfig};
 
 use support::*;
@@ -83,7 +83,7 @@ async fn slots_are_respected_and_the_least_busy_comes_first() {
 
 #[tokio::test]
 async fn who_is_silent_for_too_long_is_given_nothing() {
-    let timeout = Duration::from_millis(100);
+    let timeout = Duration::from_millis(250);
     let server = Server::with(
         RouterConfig {
             heartbeat_timeout: timeout,
@@ -132,7 +132,13 @@ async fn after_the_grace_another_crawler_goes_on() {
     first.assignment().await;
     done(first.say(say::started("a")).await);
     done(first.say(say::progress("a", 0.5)).await);
+    let key = server.job("a").await.key;
+    assert!(server.router.progress(key).is_some());
     first.leave().await;
+    assert_eq!(
+        (server.router.progress(key), server.router.aggregate_progress()),
+        (None, None)
+    );
     let closed = server.event("the session's end", |event| match event {
         Event::SessionClosed { name } => Some(name),
         _ => None,
@@ -288,6 +294,23 @@ async fn late_lines_of_a_lost_lease_have_no_effect_and_are_counted() {
         "said twice"
     );
     assert_eq!(failed(second.say(say::completed("nothing")).await), "no such job");
+}
+
+#[tokio::test]
+async fn a_job_lost_to_another_server_is_forgotten_at_the_next_line() {
+    let server = Server::with(by_hand(), Policy::default());
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    done(crawler.say(say::progress("a", 0.5)).await);
+    let key = server.job("a").await.key;
+    server.store.later(server.policy.lease);
+    server.store.commit(Op::Sweep).await.unwrap();
+    assert_eq!(crawler.holds(), ["a"], "nobody has told this server");
+    assert_eq!(failed(crawler.say(say::completed("a")).await), "the lease is over");
+    assert_eq!(crawler.holds(), Vec::<String>::new());
+    assert_eq!(server.router.progress(key), None);
+    assert_eq!(server.job("a").await.state, State::Queued);
 }
 
 #[tokio::test]

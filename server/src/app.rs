@@ -28,8 +28,11 @@ use crate::http::{self, Api, Hub};
 use crate::parts;
 use crate::status::Status;
 
+/// How long dispatcher and timers get, last of all, to write what is in memory.
+const CORE_GRACE: Duration = Duration::from_secs(2);
+
 /// How long connections get to write what is queued when the server stops.
-const CLOSE_GRACE: Duration = Duration::from_millis(300);
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_millis(300);
 
 /// How long open HTTP requests get then.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
@@ -115,7 +118,8 @@ pub struct Server {
     status: Arc<Status>,
     endpoints: Vec<Endpoint>,
     http_address: SocketAddr,
-    tasks: TaskTracker,
+    /// Whoever serves crawlers: listeners and connections.
+    connections: TaskTracker,
     /// Stops accepting, and lets connections finish what is in flight.
     drain: CancellationToken,
     /// Stops everything else.
@@ -215,13 +219,13 @@ impl Server {
         }
         let pool = Pool::starting_at(config.connection.max_connections, parts::first_connection());
         let status = Arc::new(Status::started());
-        let (tasks, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (connections, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let service = Service {
             router: router.clone(),
             pool: pool.clone(),
             limits: parts::limits(&config),
             invalid_max: config.messages.max_invalid,
-            tasks: tasks.clone(),
+            tasks: connections.clone(),
             drain: drain.clone(),
         };
         let endpoints = listeners.iter().map(Listener::local_addr).collect();
@@ -230,9 +234,9 @@ impl Server {
             tokio::spawn(async move { router.run(stop).await })
         };
         for listener in listeners {
-            tasks.spawn(accept(listener, service.clone()));
+            connections.spawn(accept(listener, service.clone()));
         }
-        tasks.spawn(watch_health(
+        tokio::spawn(watch_health(
             pool.clone(),
             parts::thresholds(&config),
             config.heartbeat.check_interval,
@@ -250,12 +254,12 @@ impl Server {
                 .iter()
                 .map(|origin| origin.as_str().to_owned())
                 .collect(),
-            http_is_loopback: config.http.addr.ip().is_loopback(),
+            http_is_loopback: config.http.addr.ip().to_canonical().is_loopback(),
             stop: stop.clone(),
         };
         {
             let (api, stop) = (api.clone(), stop.clone());
-            tasks.spawn(async move { api.hub.run(&api, stop).await });
+            tokio::spawn(async move { api.hub.run(&api, stop).await });
         }
         let http = serve_http(http_listener, api, stop.clone());
         Ok(Self {
@@ -266,7 +270,7 @@ impl Server {
             status,
             endpoints,
             http_address,
-            tasks,
+            connections,
             drain,
             stop,
             core,
@@ -407,37 +411,27 @@ impl Server {
             .await;
         tracing::debug!(told, "crawlers told of the shutdown");
         self.drain.cancel();
-        let all = async {
-            let connections = self.pool.stats().total;
-            let closed = self.pool_drained().await;
-            tracing::info!(connections, closed, "connections drained");
-        };
-        if tokio::time::timeout(self.config.shutdown.timeout, all).await.is_err() {
+        self.connections.close();
+        let connections = self.connections.wait();
+        if tokio::time::timeout(self.config.shutdown.timeout, connections)
+            .await
+            .is_err()
+        {
             tracing::warn!("messages were still in flight at the end of the shutdown timeout");
         }
         self.pool.close_all(CloseReason::ServerShutdown, CLOSE_GRACE).await;
         self.stop.cancel();
-        let (core, http) = (self.core, self.http);
-        if tokio::time::timeout(HTTP_GRACE, http).await.is_err() {
-            tracing::debug!("HTTP requests were still open");
-        }
-        let _ = core.await;
+        ended(self.http, HTTP_GRACE, "HTTP requests were still open").await;
+        ended(self.core, CORE_GRACE, "what was in memory could not be written in time").await;
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
 
-    /// Waits until every connection has finished what was in flight.
-    async fn pool_drained(&self) -> bool {
-        self.tasks.close();
-        // The hub ends with `stop`, connections with `drain`; so wait for the connections alone.
-        while self.pool.stats().total > 0 {
-            let mut events = self.pool.subscribe();
-            if self.pool.stats().total == 0 {
-                break;
-            }
-            let _ = events.recv().await;
-        }
-        true
+/// Waits for a task, but not for ever. One that has ended may have been waited for before.
+async fn ended<T>(task: JoinHandle<T>, grace: Duration, otherwise: &'static str) {
+    if !task.is_finished() && tokio::time::timeout(grace, task).await.is_err() {
+        tracing::warn!("{otherwise}");
     }
 }
 

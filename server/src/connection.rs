@@ -3,7 +3,8 @@
 //! Lines are taken in order. A message that gave something to the store is in flight until the commit; meanwhile the next
 //! one is taken, up to a bound. At the bound reading stops, and the peer feels it.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use crawlwire_router::{Outbound, Processed, Router, SendError};
 use crawlwire_transport::{
     CloseReason, Connection, ConnectionHandle, ConnectionId, Limits, Line, LineReader, Peer, Permit, Pool, Stream,
 };
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::app::CLOSE_GRACE;
 
 /// Messages and bytes of one connection that wait for their commit. Enough to fill a batch of the writer, and little
 /// enough that a crowd of connections cannot fill the memory.
@@ -68,10 +71,19 @@ impl Outbound for Out {
     }
 }
 
+/// Names this run of this machine, since process numbers and start times come again on another, and after a reboot.
+static BOOT: LazyLock<String> = LazyLock::new(|| {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+});
+
 /// Who is at the other end: the same text for every connection of one process. None when the system cannot tell.
 fn identity(peer: &Peer) -> Option<String> {
     match peer {
-        Peer::Unix(unix) => Some(format!("unix:{}:{}:{}", unix.uid, unix.pid?, unix.process_start?)),
+        Peer::Unix(unix) => Some(format!(
+            "unix:{}:{}:{}:{}",
+            *BOOT, unix.uid, unix.pid?, unix.process_start?
+        )),
         Peer::Tcp(_) | Peer::Memory => None,
     }
 }
@@ -100,10 +112,19 @@ impl Service {
             invalid_max: self.invalid_max,
             first_line_by: Some(Instant::now() + self.limits.connection_timeout),
         };
-        let reason = serving.until_closed(&mut reader, &self.drain).await;
+        let served = AssertUnwindSafe(serving.until_closed(&mut reader, &self.drain))
+            .catch_unwind()
+            .await;
+        let reason = served.unwrap_or_else(|_| {
+            tracing::error!(peer = serving.peer.name(), "serving a connection panicked");
+            CloseReason::InternalError
+        });
         // What was taken has its effect, whether or not the peer is still there.
         serving.settle().await;
-        handle.close(reason);
+        match reason {
+            CloseReason::ServerShutdown => handle.close_within(reason, CLOSE_GRACE),
+            _ => handle.close(reason),
+        }
         self.router.disconnected(&serving.peer).await;
         let (connection, why) = (serving.peer.connection, reason.as_str());
         match reason {
@@ -171,7 +192,12 @@ impl Serving {
                 }
                 Err(error) => {
                     let violations = explain::<CrawlerMessage>(&line);
-                    self.refuse(error.category(), error.code(), &spell(&violations))
+                    let reason = self.refuse(error.category(), error.code(), &spell(&violations));
+                    if is_http(&line) {
+                        Some(CloseReason::WrongProtocol)
+                    } else {
+                        reason
+                    }
                 }
             },
             Line::TooLong { discarded_at_least } => {
@@ -214,6 +240,12 @@ impl Serving {
             CloseReason::TooManyErrors
         })
     }
+}
+
+/// Whether a line is the first one of an HTTP request. A web page can make a browser send one to a TCP port of this
+/// machine, with a body of its own choosing that must not be taken for a crawler's messages.
+fn is_http(line: &[u8]) -> bool {
+    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
 }
 
 /// Places and rules for the log. Places may hold names that the peer chose, so they are cut and made printable.

@@ -12,6 +12,9 @@ use crawlwire_server::config::Config;
 use crawlwire_server::{Server, telemetry, validate};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Exit status when a second signal cuts the stop short, as a shell gives it to an interrupted program.
+const EXIT_IMPATIENT: u8 = 130;
+
 /// Exit status when input cannot be read.
 const EXIT_UNREADABLE: u8 = 2;
 
@@ -86,7 +89,11 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
         reason = server.failed() => Some(reason),
     };
     tracing::info!("stopping");
-    server.stop().await;
+    tokio::select! {
+        () = server.stop() => {}
+        _ = terminate.recv() => return Ok(EXIT_IMPATIENT.into()),
+        _ = interrupt.recv() => return Ok(EXIT_IMPATIENT.into()),
+    }
     match failed {
         None => Ok(ExitCode::SUCCESS),
         Some(reason) => Err(anyhow::anyhow!(reason)),

@@ -83,6 +83,8 @@ close_reasons! {
     PartialLineTimeout = "partial_line_timeout",
     /// The peer kept sending what could not be accepted.
     TooManyErrors = "too_many_errors",
+    /// The peer speaks another protocol.
+    WrongProtocol = "wrong_protocol",
     /// A connection too many, refused after it had been opened.
     ConnectionLimit = "connection_limit",
     /// The peer used to send heartbeats and fell silent.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::Rejection;
 use crawlwire_progress::view::JobView;
-use crawlwire_progress::{Arrow, Op, State};
+use crawlwire_progress::{Arrow, Fence, Op, Outcome, State};
 
 use super::{refused, steps};
-use crate::support::{Kit, Peer, complete, moved};
+use crate::support::{Kit, Peer, complete, discover, moved};
 
 pub(crate) async fn a_lease_that_ends_gives_the_job_back(kit: Kit) {
     let peer = kit.session("one").await;
@@ -123,6 +123,34 @@ pub(crate) async fn a_server_that_returns_grants_a_lease(kit: Kit) {
         session: again.key,
     };
     assert_eq!(moved(kit.commit(adopt).await).attempt, 1);
+}
+
+pub(crate) async fn a_return_gives_held_jobs_time(kit: Kit) {
+    let peer = kit.session("one").await;
+    let (assigned, running, free) = (kit.submit().await, kit.submit().await, kit.submit().await);
+    let assigned_to = kit.claim(&assigned, &peer).await;
+    kit.start(&running, &peer).await;
+    kit.pass(kit.policy.job_timeout * 2);
+    let recover = Op::Recover {
+        server: "crawlwire".to_owned(),
+        connected: true,
+    };
+    // What arrives together with it, before and behind, takes none of that time away.
+    let found = discover(running.key, &peer.holds(Fence(1)), "x", &["a"]);
+    let more = discover(running.key, &peer.holds(Fence(1)), "y", &["b"]);
+    let outcomes = kit.together(vec![found, recover, more, Op::Sweep]).await;
+    assert_eq!(outcomes.last(), Some(&Outcome::Swept(Vec::new())));
+    kit.pass(kit.policy.accept_timeout - Duration::from_millis(1));
+    assert!(kit.sweep().await.is_empty(), "the whole accept time");
+    moved(kit.commit(complete(assigned.key, &assigned_to)).await);
+    assert_eq!(kit.view(&assigned).await.state, State::Completed);
+    assert_eq!(kit.view(&free).await.state, State::Queued);
+
+    kit.pass(kit.policy.lease - kit.policy.accept_timeout);
+    kit.commit(Op::Renew(vec![peer.key])).await;
+    assert!(kit.sweep().await.is_empty(), "one lease without a deadline");
+    kit.pass(Duration::from_millis(1));
+    assert_eq!(steps(&kit.sweep().await), [(Arrow::Deadline, State::Delayed)]);
 }
 
 pub(crate) async fn old_sessions_are_forgotten_but_not_while_they_hold_a_job(kit: Kit) {

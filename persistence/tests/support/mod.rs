@@ -140,10 +140,18 @@ impl Kit {
     }
 
     pub(crate) async fn session_of(&self, name: &str, identity: Option<&str>) -> Peer {
+        self.opened(name, identity, "crawlwire").await
+    }
+
+    pub(crate) async fn session_at(&self, name: &str, server: &str) -> Peer {
+        self.opened(name, None, server).await
+    }
+
+    async fn opened(&self, name: &str, identity: Option<&str>, server: &str) -> Peer {
         let new = NewSession {
             name: name.into(),
             identity: identity.map(str::to_owned),
-            server: "crawlwire".to_owned(),
+            server: server.to_owned(),
         };
         match self.commit(Op::OpenSession(new)).await {
             Outcome::SessionOpened(key) => Peer { key, name: name.into() },

@@ -19,10 +19,33 @@ use crate::session::{Held, Session};
 pub(super) struct Claim {
     job: ReadyJob,
     session: Arc<Session>,
+    token: AccessToken,
+    token_version: i64,
     ticket: Ticket,
 }
 
-pub(super) async fn claim(shared: &Shared, job: ReadyJob, session: Arc<Session>) -> Claim {
+/// A job's token and its version: empty and 0 for a job without. None when it cannot be read; then the job is not given
+/// out, since a crawler could do nothing with it and would be blamed.
+pub(super) async fn token(shared: &Shared, job: &ReadyJob) -> Option<(AccessToken, i64)> {
+    let found = match job.credential {
+        None => None,
+        Some(key) => shared
+            .store
+            .token(key)
+            .await
+            .inspect_err(|error| tracing::error!(job = job.public_id, %error, "token not read, job not given out"))
+            .ok()?,
+    };
+    Some(found.unwrap_or_else(|| (AccessToken::new(""), 0)))
+}
+
+/// Gives a claim to the store.
+pub(super) async fn claim(
+    shared: &Shared,
+    job: ReadyJob,
+    session: Arc<Session>,
+    (token, token_version): (AccessToken, i64),
+) -> Claim {
     let op = Op::Claim {
         job: job.key,
         session: session.key,
@@ -32,13 +55,21 @@ pub(super) async fn claim(shared: &Shared, job: ReadyJob, session: Arc<Session>)
         ticket: shared.store.enqueue(op).await,
         job,
         session,
+        token,
+        token_version,
     }
 }
 
 impl Claim {
     /// Waits for the commit and sends the assignment. Says whether the session has the job now.
     pub(super) async fn hand_over(self, shared: &Shared, chain: &[Arc<dyn Middleware>]) -> bool {
-        let Self { job, session, ticket } = self;
+        let Self {
+            job,
+            session,
+            token,
+            token_version,
+            ticket,
+        } = self;
         let fact = match ticket.await {
             Ok(committed) => match committed.into_inner() {
                 Outcome::Moved(fact) => fact,
@@ -58,19 +89,8 @@ impl Claim {
                 return false;
             }
         };
-        let (token, version) = match job.credential {
-            None => (AccessToken::new(""), 0),
-            Some(key) => match shared.store.token(key).await {
-                Ok(found) => found.unwrap_or_else(|| (AccessToken::new(""), 0)),
-                Err(error) => {
-                    tracing::error!(job = job.public_id, %error, "token not read, job taken back");
-                    take_back(shared, &session, fact).await;
-                    return false;
-                }
-            },
-        };
         // Remembered before it is sent: the crawler may answer at once.
-        session.hold(job.public_id.clone(), held(&fact, &job, version));
+        session.hold(job.public_id.clone(), held(&fact, &job, token_version));
         shared.publish_fact(fact.clone());
         match send(shared, chain, &session.peer, assignment(&job, token)).await {
             Ok(()) => {
@@ -123,7 +143,7 @@ async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
     };
     session.let_go(&fact.public_id, fact.fence);
     session.rest();
-    match shared.persist(Op::Release { job: fact.job, holder }).await {
+    match shared.commit(Op::Release { job: fact.job, holder }).await {
         Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),
         Ok(outcome) => tracing::debug!(job = fact.public_id, ?outcome, "nothing to take back"),
         Err(error) => tracing::warn!(job = fact.public_id, %error, "not taken back; the lease will run out"),

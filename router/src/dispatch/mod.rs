@@ -32,11 +32,14 @@ pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationTok
 
 /// One round: as many of the best jobs as there are free slots. Says how many were handed over.
 async fn round(shared: &Shared, chain: Chain<'_>) -> usize {
-    let places = free_places(shared);
-    let limit = places.len().min(shared.config.job_queue_size);
-    if limit == 0 {
+    let mut places = free_places(shared).into_iter();
+    if places.len() == 0 {
         return 0;
     }
+    // Jobs that cannot be given out must not stand in the way of those behind them.
+    let wide = shared.passing_over.load(Ordering::Relaxed);
+    let queue = shared.config.job_queue_size;
+    let limit = if wide { queue } else { places.len().min(queue) };
     let ready = match shared.store.ready(limit).await {
         Ok(ready) => ready,
         Err(error) => {
@@ -45,8 +48,18 @@ async fn round(shared: &Shared, chain: Chain<'_>) -> usize {
         }
     };
     let mut claims = Vec::with_capacity(ready.len());
-    for (job, session) in ready.into_iter().zip(places) {
-        claims.push(assign::claim(shared, job, session).await);
+    let mut passed_over = false;
+    for job in ready {
+        let Some(token) = assign::token(shared, &job).await else {
+            passed_over = true;
+            continue;
+        };
+        let Some(session) = places.next() else { break };
+        claims.push(assign::claim(shared, job, session, token).await);
+    }
+    shared.passing_over.store(passed_over, Ordering::Relaxed);
+    if passed_over && !wide {
+        shared.wake.notify_one();
     }
     let chain = chain();
     let mut handed_over = 0;

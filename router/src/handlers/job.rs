@@ -1,12 +1,15 @@
 use crawlwire_progress::Op;
+use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::store::Ending;
-use crawlwire_protocol::message::{JobCompleted, JobFailed, JobStarted};
+use crawlwire_progress::view::ProgressView;
+use crawlwire_protocol::message::{JobCompleted, JobFailed, JobStarted, ProgressData};
 use crawlwire_protocol::{Category, Severity};
 use serde_json::json;
 
 use super::{ensure_started, give, handler, speaking};
 use crate::context::{Context, wall_clock};
 use crate::handler::{Handled, Inbound, Processed};
+use crate::session::Held;
 
 handler!(OnStarted, JobStarted, on_started);
 handler!(OnCompleted, JobCompleted, on_completed);
@@ -56,8 +59,7 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
     };
     let (session, held) = (&speaking.session, &speaking.held);
     let lease = session.lease(held);
-    let counts = failed.partial_results.as_deref();
-    let progress = counts.map(|counts| context.shared.live().failed(held.key, lease, counts, wall_clock()));
+    let progress = last_report(context, held, lease, failed.partial_results.as_deref()).await;
     let error = &failed.error_context;
     let told = json!({
         "error_type": error.error_type,
@@ -76,7 +78,8 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
         },
         "job_failed",
         Some(speaking.job.as_str()),
-        format!("{}: {}", error.error_type, error.error_message),
+        // The crawler's own words are with the job; they may quote anything.
+        format!("attempt {} failed, recoverable: {}", held.attempt, error.is_recoverable),
     );
     let op = Op::Finish {
         job: held.key,
@@ -88,4 +91,27 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
         progress,
     };
     give(context, op, &speaking).await
+}
+
+/// The last report of a job that went wrong: what the crawler says at the end, or else what it said before, which may not
+/// be written yet.
+async fn last_report(
+    context: &Context,
+    held: &Held,
+    lease: Lease,
+    counts: Option<&[ProgressData]>,
+) -> Option<ProgressView> {
+    let heard = context.shared.live().get(held.key).cloned();
+    let Some(counts) = counts else { return heard };
+    let before = match heard {
+        Some(heard) => Some(heard),
+        // Somebody else heard it: an earlier connection, or this server before it was started anew.
+        None => context.shared.store.progress(held.key).await.ok().flatten(),
+    };
+    Some(
+        context
+            .shared
+            .live()
+            .failed(held.key, lease, counts, before.as_ref(), wall_clock()),
+    )
 }

@@ -9,10 +9,11 @@ mod token;
 
 use std::sync::Arc;
 
+use crawlwire_progress::discovery::Verdict;
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Outcome, Rejection, StoreError};
+use crawlwire_progress::store::{Outcome, Rejection};
 use crawlwire_progress::{Committed, Fact, Op};
-use crawlwire_protocol::{CrawlerKind, Decoded, JobId};
+use crawlwire_protocol::{Category, CrawlerKind, Decoded, JobId, Severity};
 
 use crate::context::{Context, Shared, brief};
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
@@ -114,26 +115,11 @@ async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handle
 
 /// Gives an operation on a held job to the store, and publishes what comes of it.
 async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
+    let ticket = context.shared.store.enqueue(op).await;
     let shared = context.shared.clone();
     let Speaking { job, session, held } = speaking.clone();
-    let mut turn = session.turn();
-    let ticket = match turn.is_late() {
-        false => Some(shared.store.enqueue(op.clone()).await),
-        true => None,
-    };
     Handled::Pending(Box::pin(async move {
-        let taken = match ticket {
-            Some(ticket) => Some(ticket.await.map(Committed::into_inner)),
-            None => None,
-        };
-        let outcome = match taken {
-            None | Some(Err(StoreError::Unavailable(_))) => {
-                turn.come(&session).await;
-                shared.persist(op).await
-            }
-            Some(taken) => taken,
-        };
-        match outcome {
+        match ticket.await.map(Committed::into_inner) {
             Ok(outcome) => settle(&shared, &session, &job, &held, outcome),
             Err(error) => {
                 tracing::error!(%error, job = job.as_str(), "operation failed");
@@ -152,6 +138,7 @@ fn settle(shared: &Shared, session: &Session, job: &JobId, held: &Held, outcome:
         }
         Outcome::Discovered(verdicts) => {
             let count = verdicts.len();
+            note_over_budget(shared, session, job, &verdicts);
             let facts: Vec<Fact> = verdicts.into_iter().filter_map(|(_, fact)| fact).collect();
             let data = serde_json::json!({ "received": count, "accepted": facts.len() });
             facts.into_iter().for_each(|fact| shared.publish_fact(fact));
@@ -170,5 +157,23 @@ fn settle(shared: &Shared, session: &Session, job: &JobId, held: &Held, outcome:
             Processed::failed(rejection.to_string())
         }
         _ => Processed::done(),
+    }
+}
+
+/// Children that a budget kept out: the crawl is not complete, and somebody should know.
+fn note_over_budget(shared: &Shared, session: &Session, job: &JobId, verdicts: &[(Verdict, Option<Fact>)]) {
+    let over = |verdict: &Verdict| match verdict {
+        Verdict::OverBudget(budget) => Some(budget.as_str()),
+        _ => None,
+    };
+    let over: Vec<_> = verdicts.iter().filter_map(|(verdict, _)| over(verdict)).collect();
+    if let Some(budget) = over.first() {
+        let message = format!(
+            "{} discovered jobs were refused: the budget {budget} is used up",
+            over.len()
+        );
+        tracing::warn!(job = job.as_str(), message);
+        let kind = (Category::Resource, Severity::Medium);
+        shared.log_error(&session.peer, kind, "over_budget", Some(job.as_str()), &message);
     }
 }

@@ -1,7 +1,8 @@
+use crawlwire_progress::{CredentialKey, StoreError};
 use crawlwire_protocol::message::{TokenRefreshRequest, TokenRefreshResponse};
 use crawlwire_protocol::{AccessToken, Envelope, WebAppMessage};
 
-use super::{handler, speaking};
+use super::{Speaking, handler, speaking};
 use crate::context::Context;
 use crate::handler::{Handled, Inbound, Processed};
 
@@ -13,18 +14,10 @@ async fn on_refresh_request(context: &Context, message: &Inbound, _: &TokenRefre
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
-    let newer = match speaking.held.credential {
-        None => None,
-        Some((key, version)) => match context.shared.store.token(key).await {
-            Ok(found) => found
-                .filter(|(_, newest)| *newest > version)
-                .map(|(token, newest)| (key, token, newest)),
-            Err(error) => {
-                tracing::warn!(%error, job = speaking.job.as_str(), "token not read");
-                None
-            }
-        },
-    };
+    let newer = newer_token(context, &speaking).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, job = speaking.job.as_str(), "token not read");
+        None
+    });
     let refresh_successful = newer.is_some();
     let access_token = match newer {
         Some((key, token, version)) => {
@@ -43,4 +36,22 @@ async fn on_refresh_request(context: &Context, message: &Inbound, _: &TokenRefre
     };
     let envelope = Envelope::for_job(speaking.job, WebAppMessage::TokenRefreshResponse(response));
     Handled::Done(Processed::reply(envelope))
+}
+
+/// The account's token, if it is newer than the one the crawler got. Of a job that was taken over nobody knows which one
+/// that was, so any counts as newer.
+async fn newer_token(
+    context: &Context,
+    speaking: &Speaking,
+) -> Result<Option<(CredentialKey, AccessToken, i64)>, StoreError> {
+    let store = &context.shared.store;
+    let (key, version) = match speaking.held.credential {
+        Some(known) => known,
+        None => match store.job(speaking.job.as_str()).await?.and_then(|view| view.credential) {
+            Some(key) => (key, 0),
+            None => return Ok(None),
+        },
+    };
+    let found = store.token(key).await?.filter(|(_, newest)| *newest > version);
+    Ok(found.map(|(token, newest)| (key, token, newest)))
 }

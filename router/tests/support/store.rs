@@ -1,20 +1,23 @@
 //! The store in memory with a clock moved by hand, a list of what it was given, and a cord to pull.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
+use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, Ticket};
 use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
-use crawlwire_progress::{CredentialKey, JobKey, Policy, Store, StoreError, Timestamp};
+use crawlwire_progress::{Committed, CredentialKey, JobKey, Policy, Store, StoreError, Timestamp};
 use crawlwire_protocol::AccessToken;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub(crate) struct Probe {
     inner: MemoryStore,
     clock: Arc<AtomicI64>,
     away: AtomicBool,
+    /// Patient operations that were given meanwhile, in order.
+    waiting: Mutex<VecDeque<(Op, oneshot::Sender<Outcome>)>>,
     /// Whether tokens cannot be read.
     pub(crate) sealed: AtomicBool,
     /// Names of the operations that took effect, in order.
@@ -35,6 +38,7 @@ impl Probe {
             inner: MemoryStore::new(policy, Box::new(move || Timestamp(reading.load(Ordering::Relaxed)))),
             clock,
             away: AtomicBool::new(false),
+            waiting: Mutex::default(),
             sealed: AtomicBool::new(false),
             journal: Mutex::default(),
             turned_away: watch::Sender::new(0),
@@ -54,7 +58,18 @@ impl Probe {
 
     pub(crate) fn come_back(&self) {
         self.journal.lock().unwrap().push("back".to_owned());
+        let mut waiting = self.waiting.lock().unwrap();
         self.away.store(false, Ordering::Relaxed);
+        for (op, answer) in waiting.drain(..) {
+            let _ = answer.send(self.carry_out(op));
+        }
+    }
+
+    fn carry_out(&self, op: Op) -> Outcome {
+        self.journal.lock().unwrap().push(name_of(&op));
+        let outcome = self.inner.apply(op);
+        self.written.send_modify(|count| *count += 1);
+        outcome
     }
 
     /// Waits until so many more operations were turned away.
@@ -115,17 +130,26 @@ impl Store for Probe {
     #[expect(clippy::async_yields_async, reason = "the ticket is the caller's to await")]
     fn enqueue(&self, op: Op) -> BoxFuture<'_, Ticket> {
         Box::pin(async move {
+            let mut waiting = self.waiting.lock().unwrap();
             if let Err(error) = self.check() {
                 self.turned_away.send_modify(|count| *count += 1);
-                return Box::pin(async { Err(error) }) as Ticket;
+                if !op.is_patient() {
+                    return Box::pin(async { Err(error) }) as Ticket;
+                }
+                let (answer, outcome) = oneshot::channel();
+                waiting.push_back((op, answer));
+                return Box::pin(async move {
+                    outcome
+                        .await
+                        .map(Committed::after_commit)
+                        .map_err(|_| StoreError::Closed)
+                });
             }
-            self.journal.lock().unwrap().push(name_of(&op));
-            let ticket = self.inner.enqueue(op).await;
-            self.written.send_modify(|count| *count += 1);
+            let outcome = self.carry_out(op);
             let mut telling = self.telling.subscribe();
             Box::pin(async move {
                 let _ = telling.wait_for(|telling| *telling).await;
-                ticket.await
+                Ok(Committed::after_commit(outcome))
             }) as Ticket
         })
     }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// Longest string a field takes, in characters. Names and paths are far shorter; the bound keeps rows small.
 const STRING_CHARS_MAX: usize = 4096;
 
+/// Longest name, in bytes: names are looked up by, and a database keeps only short ones in an index.
+const NAME_BYTES_MAX: usize = 255;
+
 /// A JSON object that is being read. `null` counts as absent, as web applications send it for what they do not have.
 pub(super) struct Fields {
     object: Map<String, Value>,
@@ -36,17 +39,13 @@ impl Fields {
         self.object.remove(field).filter(|value| !value.is_null())
     }
 
+    /// A name that must be there.
     pub(super) fn required(&mut self, field: &str) -> Option<String> {
         if self.object.get(field).is_none_or(Value::is_null) {
             self.refuse(field, "is required");
             return None;
         }
-        let text = self.string(field)?;
-        if text.trim().is_empty() {
-            self.refuse(field, "expected a string that is not empty");
-            return None;
-        }
-        Some(text)
+        self.name(field)
     }
 
     pub(super) fn string(&mut self, field: &str) -> Option<String> {
@@ -61,14 +60,17 @@ impl Fields {
         None
     }
 
-    /// A name: a string that, when it is there, is not empty.
+    /// A name: a string that, when it is there, is not blank and not long.
     pub(super) fn name(&mut self, field: &str) -> Option<String> {
         let text = self.string(field)?;
-        if text.is_empty() {
+        if text.trim().is_empty() {
             self.refuse(field, "expected a string that is not empty");
-            return None;
+        } else if text.len() > NAME_BYTES_MAX {
+            self.refuse(field, format!("expected at most {NAME_BYTES_MAX} bytes"));
+        } else {
+            return Some(text);
         }
-        Some(text)
+        None
     }
 
     pub(super) fn one_of<T>(&mut self, field: &str, text: Option<String>, known: &[(&str, T)]) -> Option<T>

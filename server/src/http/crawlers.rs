@@ -16,13 +16,13 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 /// The crawlers of this server, oldest first. They are as many as there may be connections, so one page holds them.
-async fn list(State(api): State<Api>, query: ListQuery) -> Json<Value> {
-    let after = query.paging.after.unwrap_or(i64::MIN);
+async fn list(State(api): State<Api>, ListQuery(paging): ListQuery) -> Json<Value> {
+    let after = paging.after.unwrap_or(i64::MIN);
     let sessions = api.router.sessions();
     let mut later = sessions
         .iter()
         .filter(|info| i64::try_from(info.connection).unwrap_or(i64::MAX) > after);
-    let items: Vec<_> = later.by_ref().take(query.paging.limit).collect();
+    let items: Vec<_> = later.by_ref().take(paging.limit).collect();
     let next = later.next().and(items.last()).map(|info| info.connection.to_string());
     let items: Vec<_> = items
         .into_iter()
@@ -36,6 +36,6 @@ async fn list(State(api): State<Api>, query: ListQuery) -> Json<Value> {
     Json(json!({ "items": items, "next_cursor": next }))
 }
 
-async fn errors(State(api): State<Api>, query: ListQuery) -> Result<Json<Value>, Problem> {
-    Ok(page(api.store.errors(query.paging).await?, json::error))
+async fn errors(State(api): State<Api>, ListQuery(paging): ListQuery) -> Result<Json<Value>, Problem> {
+    Ok(page(api.store.errors(paging).await?, json::error))
 }

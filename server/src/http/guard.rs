@@ -2,26 +2,58 @@
 //!
 //! A page of another site can make a browser send requests to loopback addresses, and by rebinding its own name to such
 //! an address it can read the answers too. So a request that names an origin must come from our own pages or a listed
-//! one, and on a loopback address the `Host` header must name this machine.
+//! one, and on a loopback address the `Host` header must name this machine. Browsers let a page of another origin send
+//! JSON and read answers only when we tell them that it may (the Fetch standard, "CORS protocol").
 
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::problem::Problem;
 
+/// How long a browser may remember what we allow, in seconds.
+const ALLOWED_FOR: HeaderValue = HeaderValue::from_static("600");
+
 pub(super) async fn own_pages_only(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match judge(request.headers(), api.http_is_loopback, &api.allowed_origins) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let origin = match judge(request.headers(), api.http_is_loopback, &api.allowed_origins) {
+        Ok(origin) => origin.cloned(),
+        Err(problem) => return problem.into_response(),
+    };
+    let asks_first =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let Some(origin) = origin else {
+        return next.run(request).await;
+    };
+    let mut response = if asks_first {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    allow(&origin, asks_first, response.headers_mut());
+    response
+}
+
+/// Tells the browser that pages of this origin may use the API.
+fn allow(origin: &HeaderValue, asks_first: bool, headers: &mut HeaderMap) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if asks_first {
+        let (methods, names) = ("GET, POST", "content-type");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(names));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, ALLOWED_FOR);
+    } else {
+        let names = HeaderValue::from_static("location, retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, names);
     }
 }
 
-fn judge(headers: &HeaderMap, loopback: bool, allowed: &[String]) -> Result<(), Problem> {
+/// Whether the request may go on. The origin, if it is one of another site that is listed.
+fn judge<'a>(headers: &'a HeaderMap, loopback: bool, allowed: &[String]) -> Result<Option<&'a HeaderValue>, Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or_default().to_ascii_lowercase();
     let listed = |name: &str| {
@@ -34,11 +66,13 @@ fn judge(headers: &HeaderMap, loopback: bool, allowed: &[String]) -> Result<(), 
         return Err(Problem::new(StatusCode::FORBIDDEN, "foreign_host", detail));
     }
     let Some(origin) = text(header::ORIGIN).map(str::to_ascii_lowercase) else {
-        return Ok(());
+        return Ok(None);
     };
-    let own = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
-    if own || allowed.contains(&origin) {
-        return Ok(());
+    if origin.split_once("://").is_some_and(|(_, authority)| authority == host) {
+        return Ok(None);
+    }
+    if allowed.contains(&origin) {
+        return Ok(headers.get(header::ORIGIN));
     }
     let detail = "Pages of this origin may not use the API. Add it to allowed_origins.";
     Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail))
@@ -80,7 +114,8 @@ mod tests {
     fn foreign_pages_do_not() {
         let listed = ["https://app.example.com".to_owned()];
         let code = |host, origin, allowed: &[String]| {
-            judge(&headers(host, origin), true, allowed).map_err(|problem| problem.code)
+            let judged = judge(&headers(host, origin), true, allowed).map(drop);
+            judged.map_err(|problem| problem.code)
         };
         assert_eq!(
             code("localhost:8090", Some("https://evil.example"), &[]),

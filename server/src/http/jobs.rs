@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
-use crawlwire_progress::State as JobState;
+use crawlwire_progress::JobKey;
 use crawlwire_progress::store::{JobFilter, NewJob, Outcome, Paging, Rejection};
 use crawlwire_progress::view::{JobSpec, JobView};
 use crawlwire_protocol::explain::Violation;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::body::Fields;
-use super::list::{ListQuery, page};
+use super::list::{JobListQuery, ListQuery, page};
 use super::problem::Problem;
 use super::{Api, json};
 
@@ -148,42 +148,40 @@ fn read_job(mut fields: Fields) -> Result<NewJob, Vec<Violation>> {
     fields.finish(job)
 }
 
-async fn list(State(api): State<Api>, query: ListQuery) -> Result<Json<Value>, Problem> {
-    let states = match &query.status {
-        None => Vec::new(),
-        Some(status) => {
-            let states = JobState::with_web_status(status);
-            if states.is_empty() {
-                let words = "expected one of queued, assigned, running, paused, completed, failed, cancelled";
-                return Err(Problem::invalid(vec![Violation::new("/status", words)]));
-            }
-            states
-        }
-    };
+async fn list(State(api): State<Api>, query: JobListQuery) -> Result<Json<Value>, Problem> {
+    filtered(&api, query, None).await
+}
+
+async fn filtered(api: &Api, query: JobListQuery, parent: Option<JobKey>) -> Result<Json<Value>, Problem> {
+    let JobListQuery {
+        states,
+        account_id,
+        paging,
+    } = query;
     let filter = JobFilter {
         states,
-        account_id: query.account_id.clone(),
-        parent: None,
+        account_id,
+        parent,
     };
-    Ok(page(api.store.jobs(filter, query.paging).await?, json::job))
+    Ok(page(api.store.jobs(filter, paging).await?, json::job))
 }
 
 async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     Ok(Json(json::job(&find(&api, &id).await?)))
 }
 
-async fn events(State(api): State<Api>, Path(id): Path<String>, query: ListQuery) -> Result<Json<Value>, Problem> {
+async fn events(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    ListQuery(paging): ListQuery,
+) -> Result<Json<Value>, Problem> {
     let job = find(&api, &id).await?;
-    Ok(page(api.store.events(job.key, query.paging).await?, json::event))
+    Ok(page(api.store.events(job.key, paging).await?, json::event))
 }
 
-async fn children(State(api): State<Api>, Path(id): Path<String>, query: ListQuery) -> Result<Json<Value>, Problem> {
+async fn children(State(api): State<Api>, Path(id): Path<String>, query: JobListQuery) -> Result<Json<Value>, Problem> {
     let job = find(&api, &id).await?;
-    let filter = JobFilter {
-        parent: Some(job.key),
-        ..JobFilter::default()
-    };
-    Ok(page(api.store.jobs(filter, query.paging).await?, json::job))
+    filtered(&api, query, Some(job.key)).await
 }
 
 async fn progress(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {

@@ -74,7 +74,8 @@ pub(crate) fn routes(api: Api) -> Router {
         .layer(axum::middleware::from_fn_with_state(api.clone(), guard::own_pages_only))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(TimeoutLayer::with_status_code(
-            StatusCode::REQUEST_TIMEOUT,
+            // Not 408, which invites a client to repeat at once a request that may have had its effect.
+            StatusCode::SERVICE_UNAVAILABLE,
             REQUEST_TIMEOUT,
         ))
         .layer(axum::middleware::map_response(problem::in_one_form))
@@ -96,4 +97,48 @@ async fn page() -> impl IntoResponse {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
     (headers, Html(PAGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::http::Request;
+    use crawlwire_progress::memory::MemoryStore;
+    use crawlwire_progress::{Policy, Timestamp};
+    use crawlwire_router::RouterConfig;
+    use futures_util::stream;
+    use tower::Service;
+
+    use super::*;
+
+    fn api() -> Api {
+        let store = Arc::new(MemoryStore::new(Policy::default(), Box::new(|| Timestamp(0))));
+        Api {
+            router: crawlwire_router::Router::new(store.clone(), RouterConfig::default()),
+            store,
+            pool: Pool::starting_at(1, 1),
+            status: Arc::new(Status::started()),
+            hub: Hub::new(),
+            allowed_origins: Arc::from([]),
+            http_is_loopback: true,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_end_is_given_up() {
+        let endless = stream::pending::<Result<Bytes, std::convert::Infallible>>();
+        let request = Request::post("/api/v1/jobs")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from_stream(endless))
+            .unwrap();
+        let response = routes(api()).call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = axum::body::to_bytes(response.into_body(), BODY_BYTES_MAX)
+            .await
+            .unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], "request_timeout");
+    }
 }

@@ -135,9 +135,16 @@ pub(super) async fn in_one_form(response: Response) -> Response {
     }
     let (code, detail) = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "The body is longer than a job may be."),
-        StatusCode::REQUEST_TIMEOUT => ("request_timeout", "The request was not complete in time."),
+        StatusCode::SERVICE_UNAVAILABLE => (
+            "request_timeout",
+            "The request was not complete in time; it may have had its effect.",
+        ),
         _ if status.is_client_error() => ("bad_request", "The request cannot be understood."),
         _ => ("internal", "The request could not be carried out."),
     };
-    Problem::new(status, code, detail).into_response()
+    let (mut parts, _) = response.into_parts();
+    let (form, body) = Problem::new(status, code, detail).into_response().into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.extend(form.headers);
+    Response::from_parts(parts, body)
 }

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::jobs::newest;
+use super::problem::Problem;
 use super::{Api, json};
 
 /// Events a viewer may lag behind before it gets a new snapshot.
@@ -30,6 +31,10 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// Jobs told of in one round; more make every viewer start anew with a snapshot, which costs less.
 const CHANGED_MAX: usize = 500;
+
+/// Viewers at a time. Each may cost a snapshot of the newest jobs whenever it falls behind.
+const VIEWERS_MAX: usize = 256;
+const VIEWERS_RETRY_SECONDS: u64 = 10;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -186,7 +191,11 @@ pub(super) fn routes() -> Router<Api> {
     Router::new().route("/stream", routing::get(stream))
 }
 
-async fn stream(State(api): State<Api>) -> Sse<impl Stream<Item = Result<SseEvent, Infallible>>> {
+async fn stream(State(api): State<Api>) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
+    if api.hub.0.receiver_count() >= VIEWERS_MAX {
+        let detail = format!("{VIEWERS_MAX} viewers watch already. Close a page, or try again later.");
+        return Err(Problem::too_many("too_many_viewers", detail, VIEWERS_RETRY_SECONDS));
+    }
     // Subscribed before the snapshot is taken, so that nothing falls between the two.
     let frames = api.hub.0.subscribe();
     let viewer = Viewer {
@@ -194,10 +203,13 @@ async fn stream(State(api): State<Api>) -> Sse<impl Stream<Item = Result<SseEven
         fresh: true,
         api,
     };
-    Sse::new(futures_util::stream::unfold(viewer, |mut viewer| async move {
-        let frame = viewer.next().await?;
-        Some((Ok(frame.sse()), viewer))
-    }))
+    Ok(Sse::new(futures_util::stream::unfold(
+        viewer,
+        |mut viewer| async move {
+            let frame = viewer.next().await?;
+            Some((Ok(frame.sse()), viewer))
+        },
+    )))
 }
 
 struct Viewer {

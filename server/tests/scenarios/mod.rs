@@ -1,7 +1,10 @@
 mod api;
 mod crawl;
+mod embedding;
 mod faults;
 mod handover;
 mod refusals;
 mod restart;
 mod shutdown;
+mod start;
+mod tcp;

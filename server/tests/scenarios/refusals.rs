@@ -369,3 +369,53 @@ fn pages_of_others_may_not_use_the_api() {
         assert_eq!(ask(host, origin).status, 201, "{host} {origin:?}");
     }
 }
+
+#[test]
+fn browsers_are_told_what_listed_pages_may_do() {
+    let listed = "https://app.example.com";
+    let server = Setup::new(TestDatabase::sqlite())
+        .set("SOCKET_ALLOWED_ORIGINS", listed)
+        .start();
+    let (api, own) = (server.api(), server.http.to_string());
+    let ask = |method: &str, path: &str, origin: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {own}\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\n\
+             Access-Control-Request-Headers: content-type\r\nConnection: close\r\n\r\n"
+        );
+        api.raw(request.as_bytes())
+    };
+    let first = ask("OPTIONS", "/api/v1/jobs", listed);
+    assert_eq!((first.status, first.body.as_str()), (204, ""));
+    assert_eq!(first.header("access-control-allow-origin"), listed);
+    assert_eq!(first.header("access-control-allow-methods"), "GET, POST");
+    assert_eq!(first.header("access-control-allow-headers"), "content-type");
+    for path in ["/api/v1/jobs", "/api/v1/jobs/none", "/none"] {
+        let answer = ask("GET", path, listed);
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            listed,
+            "errors are to be read too"
+        );
+        assert_eq!(answer.header("vary"), "origin");
+    }
+    ask("OPTIONS", "/api/v1/jobs", "https://evil.example").problem(403, "foreign_origin");
+    let foreign = ask("GET", "/api/v1/jobs", "https://evil.example");
+    assert_eq!(foreign.header("access-control-allow-origin"), "");
+    let ours = ask("GET", "/api/v1/jobs", &format!("http://{own}"));
+    assert_eq!((ours.status, ours.header("access-control-allow-origin")), (200, ""));
+}
+
+#[test]
+fn no_more_viewers_than_can_be_served() {
+    let server = Setup::new(TestDatabase::sqlite()).start();
+    let api = server.api();
+    let mut viewers: Vec<_> = (0..256).map(|_| server.stream()).collect();
+    let refused = api.get("/api/v1/stream");
+    refused.problem(429, "too_many_viewers");
+    assert_eq!(refused.header("retry-after"), "10");
+    // Everybody else is told as before.
+    let job = api.submit("crawl_user");
+    for viewer in &mut viewers {
+        viewer.await_job(&job, |job| job["status"] == "queued");
+    }
+}

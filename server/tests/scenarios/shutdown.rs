@@ -1,5 +1,6 @@
 //! The server is asked to stop.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use crawlwire_persistence::testing::TestDatabase;
 use serde_json::json;
 
 use crate::support::crawler::message;
-use crate::support::{LiveStream, Setup, on_both_databases};
+use crate::support::{LiveStream, Setup, on_both_databases, wait_until};
 
 on_both_databases!(what_is_in_flight_is_kept, a_stop_costs_no_job);
 
@@ -113,13 +114,30 @@ fn whoever_goes_on_talking_is_not_waited_for() {
     let heartbeat = json!({ "active_jobs": 1, "last_activity": "t", "system_status": "crawling" });
     let lines = format!("{}\n", message("heartbeat", None, &heartbeat)).repeat(100);
     let stream = UnixStream::connect(server.socket()).expect("the server listens");
-    let talking =
-        std::thread::spawn(move || while std::io::Write::write_all(&mut &stream, lines.as_bytes()).is_ok() {});
+    let talking = std::thread::spawn(move || while (&stream).write_all(lines.as_bytes()).is_ok() {});
     chatty.started(&job);
     api.await_status(&job, "running");
     let (status, took) = server.stop("TERM");
     assert_eq!(status.code(), Some(0));
     assert!(took < 2 * PROMPT, "it took {took:?}");
+    talking.join().expect("an end");
+}
+
+#[test]
+fn a_second_signal_is_not_kept_waiting() {
+    let mut server = Setup::new(TestDatabase::sqlite()).start();
+    // Somebody who goes on talking makes the stop last.
+    let heartbeat = json!({ "active_jobs": 1, "last_activity": "t", "system_status": "crawling" });
+    let line = format!("{}\n", message("heartbeat", None, &heartbeat));
+    let stream = UnixStream::connect(server.socket()).expect("the server listens");
+    let talking = std::thread::spawn(move || while (&stream).write_all(line.as_bytes()).is_ok() {});
+    wait_until("it talks", || (server.api().crawlers().len() == 1).then_some(()));
+    server.signal("TERM");
+    wait_until("it stops", || {
+        server.log().contains("crawlers told of the shutdown").then_some(())
+    });
+    let (status, _) = server.stop("INT");
+    assert_eq!(status.code(), Some(130));
     talking.join().expect("an end");
 }
 

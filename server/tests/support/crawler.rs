@@ -1,7 +1,9 @@
 //! A crawler that says what the test wants it to say.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +29,7 @@ pub(crate) struct Crawler {
     hang_up: Box<dyn Fn()>,
     lines: Receiver<String>,
     process: Option<Child>,
-    /// Messages sent; the server counts them too.
+    /// Messages sent as a session; the server counts them too.
     sent: u64,
     /// How the server calls it, once it is a session.
     pub(crate) name: String,
@@ -201,6 +203,8 @@ impl Crawler {
         };
         let session = wait_until("it is a session", unknown);
         self.name = session["id"].as_str().expect("a name").to_owned();
+        // What came before made no session, so nobody counted it.
+        self.sent = 1;
     }
 
     /// Waits until the server has taken everything that was sent; the session then.
@@ -250,11 +254,22 @@ pub(crate) fn message(type_name: &str, job: Option<&str>, data: &Value) -> Strin
 fn relay() {
     let Some(path) = std::env::var_os(RELAY) else { return };
     let stream = UnixStream::connect(path).expect("the server listens");
-    let mut up = stream.try_clone().expect("a handle");
+    let up = stream.try_clone().expect("a handle");
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut up);
+        pass_on(std::io::stdin().lock(), &up);
         let _ = up.shutdown(Shutdown::Both);
     });
-    let _ = std::io::copy(&mut &stream, &mut std::io::stdout().lock());
+    // Past the buffer of the standard output, which the test harness uses too.
+    let down = std::io::stdout().as_fd().try_clone_to_owned().expect("a handle");
+    pass_on(&stream, File::from(down));
     std::process::exit(0);
+}
+
+/// Passes bytes on as they come, until either side ends.
+fn pass_on(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(1..) = from
+        .read(&mut buffer)
+        .and_then(|read| to.write_all(&buffer[..read]).map(|()| read))
+    {}
 }

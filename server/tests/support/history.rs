@@ -1,6 +1,6 @@
 //! What must be true of the history of every job, whatever happened to it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Checks one job against its events.
 #[track_caller]
@@ -40,4 +40,76 @@ pub(crate) fn check(job: &Value, events: &[Value]) {
     for field in ["state", "fence", "attempt"] {
         assert_eq!(job[field], last[field], "{field}: {}", told());
     }
+}
+
+/// A history out of (arrows, state, fence, session), and the job at its end.
+fn told(events: &[(&[&str], &str, i64, Option<&str>)]) -> (Value, Vec<Value>) {
+    let event = |(arrows, state, fence, session): &(&[&str], &str, i64, Option<&str>)| json!({ "arrows": arrows, "state": state, "fence": fence, "attempt": 1, "session": session });
+    let events: Vec<_> = events.iter().map(event).collect();
+    (events[events.len() - 1].clone(), events)
+}
+
+const SUBMIT: (&[&str], &str, i64, Option<&str>) = (&["submit"], "queued", 0, None);
+const CLAIM: (&[&str], &str, i64, Option<&str>) = (&["claim"], "assigned", 1, Some("a"));
+const START: (&[&str], &str, i64, Option<&str>) = (&["start"], "running", 1, Some("a"));
+const FINISH: (&[&str], &str, i64, Option<&str>) = (&["finish"], "completed", 1, Some("a"));
+
+#[test]
+fn a_lawful_life_passes() {
+    let adopt: (&[&str], _, _, _) = (&["adopt"], "running", 1, Some("b"));
+    for life in [
+        &[SUBMIT][..],
+        &[SUBMIT, CLAIM, START, FINISH],
+        &[SUBMIT, CLAIM, START, adopt, (&["finish"], "completed", 1, Some("b"))],
+        &[
+            SUBMIT,
+            CLAIM,
+            START,
+            (&["expire"], "queued", 2, Some("a")),
+            (&["claim", "start"], "running", 3, Some("b")),
+        ],
+    ] {
+        let (job, events) = told(life);
+        check(&job, &events);
+    }
+}
+
+#[test]
+fn an_unlawful_one_does_not() {
+    let lives = [
+        ("a second end", &[SUBMIT, CLAIM, START, FINISH, FINISH][..]),
+        (
+            "a falling fence",
+            &[SUBMIT, CLAIM, (&["expire"], "queued", 0, Some("a"))],
+        ),
+        (
+            "given out twice",
+            &[SUBMIT, CLAIM, (&["claim"], "assigned", 1, Some("b"))],
+        ),
+        (
+            "a stranger",
+            &[SUBMIT, CLAIM, START, (&["finish"], "completed", 1, Some("b"))],
+        ),
+        (
+            "a stranger's loss",
+            &[SUBMIT, CLAIM, (&["expire"], "queued", 2, Some("b"))],
+        ),
+        (
+            "a takeover with a new fence",
+            &[SUBMIT, CLAIM, (&["adopt"], "assigned", 2, Some("b"))],
+        ),
+        ("an end out of nothing", &[SUBMIT, (&["promote"], "completed", 0, None)]),
+    ];
+    for (what, life) in lives {
+        let (job, events) = told(life);
+        let passed = std::panic::catch_unwind(|| check(&job, &events)).is_ok();
+        assert!(!passed, "{what} was not noticed");
+    }
+    let (job, events) = told(&[SUBMIT, CLAIM]);
+    let other = json!({ "state": "queued", "fence": 1, "attempt": 1 });
+    check(&job, &events);
+    assert!(
+        std::panic::catch_unwind(|| check(&other, &events)).is_err(),
+        "another state than the last one"
+    );
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::api::Api;
 pub(crate) use self::crawler::Crawler;
-pub(crate) use self::server::Setup;
+pub(crate) use self::server::{Setup, TestServer};
 pub(crate) use self::stream::LiveStream;
 
 /// Nothing takes this long unless it is broken.

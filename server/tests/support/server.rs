@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use crawlwire_persistence::config::KEY_FILE_NAME;
 use crawlwire_persistence::testing::TestDatabase;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -25,16 +27,35 @@ pub(crate) fn postgres() -> Option<TestDatabase> {
 /// How a server is to be started.
 pub(crate) struct Setup {
     dir: TempDir,
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
     settings: Vec<(&'static str, String)>,
+    socket: PathBuf,
+    http: SocketAddr,
     flags: Vec<String>,
 }
 
 impl Setup {
     /// Room for many crawlers, and times so long that nothing happens by the clock; a test shortens what it is about.
     pub(crate) fn new(database: TestDatabase) -> Self {
+        Self::over(Arc::new(database))
+    }
+
+    /// Another server on the same database.
+    pub(crate) fn beside(server: &TestServer) -> Self {
+        let setup = Self::over(server.setup.database.clone());
+        // Servers that share a database share the key to its tokens.
+        let (theirs, ours) = (server.setup.data_dir(), setup.data_dir());
+        std::fs::create_dir(&ours).expect("a directory");
+        std::fs::copy(theirs.join(KEY_FILE_NAME), ours.join(KEY_FILE_NAME)).expect("a key");
+        setup
+    }
+
+    fn over(database: Arc<TestDatabase>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let setup = Self {
-            dir: tempfile::tempdir().expect("a temporary directory"),
+            socket: dir.path().join("crawler.sock"),
+            http: ([127, 0, 0, 1], 0).into(),
+            dir,
             database,
             settings: Vec::new(),
             flags: Vec::new(),
@@ -53,6 +74,18 @@ impl Setup {
     pub(crate) fn set(mut self, name: &'static str, value: impl ToString) -> Self {
         self.settings.retain(|(known, _)| *known != name);
         self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// Another place for the socket.
+    pub(crate) fn socket_at(mut self, path: PathBuf) -> Self {
+        self.socket = path;
+        self
+    }
+
+    /// Another address for HTTP.
+    pub(crate) fn http_at(mut self, address: SocketAddr) -> Self {
+        self.http = address;
         self
     }
 
@@ -86,16 +119,27 @@ impl Setup {
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir())
             .arg("--socket")
-            .arg(self.socket())
+            .arg(&self.socket)
             .arg("--data-dir")
-            .arg(self.dir().join("data"))
-            .args(["--http", "127.0.0.1:0"])
+            .arg(self.data_dir())
+            .args(["--http", &self.http.to_string()])
             .args(&self.flags);
         command
     }
 
-    fn socket(&self) -> PathBuf {
-        self.dir().join("crawler.sock")
+    /// Starts one that cannot run; its exit status and what it says.
+    pub(crate) fn refused(&self) -> (Option<i32>, String) {
+        let output = assert_cmd::Command::from_std(self.command()).timeout(DEADLINE).output();
+        let output = output.expect("the binary starts");
+        assert!(output.stdout.is_empty(), "it says that it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.dir().join("data")
     }
 
     fn log_path(&self) -> PathBuf {
@@ -138,15 +182,16 @@ impl TestServer {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.setup.socket()
+        self.setup.socket.clone()
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()
     }
 
-    pub(crate) fn database(&self) -> &TestDatabase {
-        &self.setup.database
+    /// How it was started.
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     pub(crate) fn api(&self) -> Api {
@@ -189,6 +234,11 @@ impl TestServer {
         child.wait().expect("an end");
     }
 
+    /// Sends a signal and does not wait for what comes of it.
+    pub(crate) fn signal(&self, signal: &str) {
+        self::signal(self.running.as_ref().expect("it runs"), signal);
+    }
+
     /// Sends a signal (`TERM`, `INT`); how it ended, and how long that took.
     pub(crate) fn stop(&mut self, signal: &str) -> (ExitStatus, Duration) {
         let mut child = self.running.take().expect("it runs");
@@ -197,14 +247,10 @@ impl TestServer {
         let status = wait_until("the server ends", || child.try_wait().expect("a child"));
         (status, since.elapsed())
     }
-
-    /// Sends a signal and does not wait for what comes of it.
-    pub(crate) fn signal(&self, signal: &str) {
-        self::signal(self.running.as_ref().expect("it runs"), signal);
-    }
 }
 
 impl Drop for TestServer {
+    #[expect(clippy::print_stderr, reason = "this is where one looks when a test has failed")]
     fn drop(&mut self) {
         if let Some(mut child) = self.running.take() {
             let _ = child.kill();

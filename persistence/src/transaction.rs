@@ -1,0 +1,332 @@
+//! One transaction over a batch: on the held connection, tried again while others are in its way, and followed up when
+//! its connection is lost in the middle of the commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crawlwire_progress::plan::{Needs, plan};
+use crawlwire_progress::store::Op;
+use crawlwire_progress::{Outcome, Timestamp};
+use sea_orm::DbBackend;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::{DatabaseConfig, Location};
+use crate::connection::{Cells, Connection};
+use crate::error::Trouble;
+use crate::seal::Seal;
+use crate::{load, save, sql};
+
+/// Tries of one batch when other transactions are in its way.
+const TRIES: u32 = 6;
+
+/// Before the second try; doubles, with jitter.
+const RETRY_DELAY: Duration = Duration::from_millis(5);
+
+/// Between two attempts to reach the database, at first and at most; doubles.
+pub(crate) const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How long a commit whose answer was lost may stay in doubt.
+const DOUBT: Duration = Duration::from_secs(10);
+
+/// What the writer did so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) operations: AtomicU64,
+    pub(crate) batches: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) statements: Arc<AtomicU64>,
+    /// Operations that wait for the database to come back.
+    pub(crate) held: AtomicUsize,
+}
+
+/// See the module.
+pub(crate) struct Transactions {
+    config: DatabaseConfig,
+    location: Location,
+    seal: Arc<Seal>,
+    counters: Arc<Counters>,
+    /// None while the database is away.
+    connection: Option<Connection>,
+    /// When to try again to connect, and how long to wait after that.
+    reconnect: (Instant, Duration),
+    /// SQLite only: the greatest key given out.
+    last_key: i64,
+    /// SQLite only: the machine's clock may be set back, ours may not.
+    last_now: Timestamp,
+    /// Of the generator behind retry delays.
+    seed: u64,
+    /// Where this server counts jobs.
+    shard: u8,
+}
+
+/// A transaction that is about to commit: its name, where it has one, and what to answer.
+type Pending = Option<(Option<String>, Vec<Outcome>)>;
+
+impl Transactions {
+    pub(crate) async fn new(
+        (config, location): (DatabaseConfig, Location),
+        seal: Arc<Seal>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Trouble> {
+        let mut connection = Connection::open(&location, &config, counters.statements.clone()).await?;
+        let mut last_key = 0;
+        if connection.backend() == DbBackend::Sqlite {
+            let rows = connection.fetch_text(sql::LAST_KEY, None).await?;
+            last_key = rows.first().map_or(Ok(0), |row| Cells::of(row).next())?;
+        }
+        let shard = shard(&config.server);
+        Ok(Self {
+            config,
+            location,
+            seal,
+            counters,
+            connection: Some(connection),
+            reconnect: (Instant::now(), BACKOFF.0),
+            last_key,
+            last_now: Timestamp(0),
+            seed: getrandom::u64().unwrap_or_default(),
+            shard,
+        })
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        if let Some(connection) = self.connection {
+            connection.close().await;
+        }
+    }
+
+    /// One transaction, tried again while others are in its way.
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves on PostgreSQL, its connection is closed and nothing took effect, unless it was just
+    /// committing. On SQLite the statement at hand is run to its end all the same.
+    pub(crate) async fn commit(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, Trouble> {
+        let until = Instant::now() + self.config.transaction_timeout;
+        let mut tried = 1;
+        loop {
+            match self.attempt(ops).await {
+                // Whoever inserted the key has committed, or we would still wait; so the next try finds it, and at
+                // worst meets one more.
+                Err(Trouble::Duplicate(_)) if self.has_rivals() && tried <= 2 => {}
+                Err(Trouble::Again(_)) if self.has_rivals() && tried < TRIES && Instant::now() < until => {
+                    let delay = RETRY_DELAY * 2_u32.pow(tried - 1);
+                    sleep(delay.mul_f64(0.5 + chance(&mut self.seed))).await;
+                }
+                done => return done,
+            }
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+            tried += 1;
+        }
+    }
+
+    /// Whether others write too. On SQLite nobody does, and a lock that is held has been waited for long enough.
+    pub(crate) fn has_rivals(&self) -> bool {
+        matches!(self.location, Location::Postgres(_))
+    }
+
+    async fn attempt(&mut self, ops: &[Op]) -> Result<Vec<Outcome>, Trouble> {
+        let mut connection = self.connect().await?;
+        let limit = self.config.transaction_timeout;
+        connection.limit(Some(limit));
+        let mut pending = None;
+        let backend = connection.backend();
+        let running = self.transaction(&mut connection, ops, &mut pending);
+        let done = match backend {
+            // It gives up by itself, and could not be made to by no longer waiting.
+            DbBackend::Sqlite => running.await,
+            _ => timeout(limit, running)
+                .await
+                .unwrap_or_else(|_| Err(Trouble::Lost("the transaction timeout was reached".to_owned()))),
+        };
+        connection.limit(None);
+        match (done, pending) {
+            (Ok(()), Some((_, outcomes))) => {
+                self.connection = Some(connection);
+                self.counters.batches.fetch_add(1, Ordering::Relaxed);
+                self.counters.operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
+                Ok(outcomes)
+            }
+            (Ok(()), None) => Err(Trouble::Refused("nothing was planned".to_owned())),
+            (Err(Trouble::Lost(text)), Some((Some(transaction), outcomes))) => {
+                drop(connection);
+                tracing::warn!(error = text, "the connection was lost during a commit");
+                self.resolve(transaction, outcomes).await
+            }
+            (Err(lost @ Trouble::Lost(_)), _) => Err(lost),
+            (Err(trouble), _) => {
+                // SQLite has rolled back by itself after some errors, and then this one fails.
+                let rolled_back = connection.execute(sql::ROLLBACK, None).await;
+                if !matches!(rolled_back, Err(Trouble::Lost(_))) {
+                    self.connection = Some(connection);
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    async fn transaction(
+        &mut self,
+        connection: &mut Connection,
+        ops: &[Op],
+        pending: &mut Pending,
+    ) -> Result<(), Trouble> {
+        connection.execute(sql::BEGIN, None).await?;
+        let needs = Needs::of(ops);
+        let (now, keys, transaction) = self.clock_and_keys(connection, needs.keys).await?;
+        let policy = &self.config.policy;
+        let snapshot = load::snapshot(connection, ops, &needs, policy, now, keys).await?;
+        let seed = &mut self.seed;
+        let plan = plan(snapshot, ops.to_vec(), policy, now, &mut || chance(seed));
+        save::plan(connection, &plan, now, &self.seal, self.shard).await?;
+        *pending = Some((transaction, plan.outcomes));
+        connection.execute(sql::COMMIT, None).await?;
+        Ok(())
+    }
+
+    /// The time, fresh keys, and on PostgreSQL the name of the transaction.
+    async fn clock_and_keys(
+        &mut self,
+        connection: &mut Connection,
+        count: usize,
+    ) -> Result<(Timestamp, Vec<i64>, Option<String>), Trouble> {
+        let told = self.config.clock.as_ref().map(|clock| clock());
+        match connection.backend() {
+            DbBackend::Sqlite => {
+                let now = told.unwrap_or_else(machine_clock).max(self.last_now);
+                self.last_now = now;
+                let first = self.last_key + 1;
+                self.last_key += i64::try_from(count).unwrap_or(0);
+                Ok((now, (first..=self.last_key).collect(), None))
+            }
+            _ => {
+                let rows = connection
+                    .fetch_text(sql::CLOCK_AND_KEYS, Some(count.to_string()))
+                    .await?;
+                let row = rows.first().ok_or_else(|| Trouble::Refused("no clock".to_owned()))?;
+                let mut cells = Cells::of(row);
+                let now = Timestamp(cells.next()?);
+                let transaction = cells.next()?;
+                let keys: String = cells.next()?;
+                let keys = keys.split(',').filter_map(|key| key.parse().ok()).collect();
+                Ok((told.unwrap_or(now), keys, Some(transaction)))
+            }
+        }
+    }
+
+    /// The held connection, or a new one if it is time to try.
+    async fn connect(&mut self) -> Result<Connection, Trouble> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        let (at, delay) = self.reconnect;
+        if Instant::now() < at {
+            return Err(Trouble::Lost("the database is away".to_owned()));
+        }
+        match Connection::open(&self.location, &self.config, self.counters.statements.clone()).await {
+            Ok(connection) => {
+                tracing::info!("connected to the database again");
+                self.reconnect = (Instant::now(), BACKOFF.0);
+                Ok(connection)
+            }
+            Err(trouble) => {
+                tracing::warn!(error = %trouble, retry_in = ?delay, "the database is away");
+                self.reconnect = (Instant::now() + delay, (delay * 2).min(BACKOFF.1));
+                Err(Trouble::Lost(trouble.to_string()))
+            }
+        }
+    }
+
+    /// Finds out whether a transaction was committed whose answer did not arrive.
+    async fn resolve(&mut self, transaction: String, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Trouble> {
+        let until = Instant::now() + DOUBT;
+        while Instant::now() < until {
+            match self.status_of(&transaction).await {
+                Ok(Some(status)) if status == "committed" => return Ok(outcomes),
+                Ok(Some(status)) if status == "aborted" => {
+                    return Err(Trouble::Again("the transaction was aborted".to_owned()));
+                }
+                // Still running on the other side, or the database is away: ask again.
+                _ => sleep(BACKOFF.0).await,
+            }
+        }
+        Err(Trouble::Lost(
+            "the connection was lost during a commit; whether it took effect is not known".to_owned(),
+        ))
+    }
+
+    async fn status_of(&mut self, transaction: &str) -> Result<Option<String>, Trouble> {
+        let mut connection = self.connect().await?;
+        let rows = connection
+            .fetch_text(sql::TRANSACTION_STATUS, Some(transaction.to_owned()))
+            .await?;
+        let status = rows.first().map_or(Ok(None), |row| Cells::of(row).next());
+        self.connection = Some(connection);
+        status
+    }
+}
+
+/// The machine's clock in milliseconds.
+pub(crate) fn machine_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// A step of SplitMix64, as a number in `[0, 1)`. Spreads retries; nothing secret depends on it.
+fn chance(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut bits = *seed;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// One of sixteen, by the server's name (FNV-1a): enough to keep servers apart, few enough to sum up.
+fn shard(server: &str) -> u8 {
+    let hash = server.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // The low bits are the well mixed ones.
+    (hash % 16) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_stays_in_range_and_shards_differ() {
+        let mut seed = 1;
+        assert!((0..1000).all(|_| (0.0..1.0).contains(&chance(&mut seed))));
+        let shards: std::collections::BTreeSet<_> = (0..100).map(|n| shard(&format!("server-{n}"))).collect();
+        assert!(shards.len() > 8 && shards.iter().all(|shard| *shard < 16));
+    }
+
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn what_became_of_a_transaction_can_be_found_out() {
+        let Some(database) = crate::testing::TestDatabase::postgres().await else {
+            return;
+        };
+        let config = database.config();
+        crate::Database::open(config.clone()).await.unwrap().close().await;
+        let location = Location::parse(&config.url).unwrap();
+        let seal = Arc::new(Seal::new(&[0; 32]));
+        let place = (config.clone(), location.clone());
+        let mut transactions = Transactions::new(place, seal, Arc::default()).await.unwrap();
+        for (end, expected) in [(sql::COMMIT, Ok(vec![Outcome::Done])), (sql::ROLLBACK, Err(()))] {
+            let mut other = Connection::open(&location, &config, Arc::default()).await.unwrap();
+            other.execute(sql::BEGIN, None).await.unwrap();
+            let (_, _, transaction) = transactions.clock_and_keys(&mut other, 0).await.unwrap();
+            let resolving = transactions.resolve(transaction.unwrap(), vec![Outcome::Done]);
+            // It is still open when the question is asked for the first time, or just ended.
+            let (resolved, ended) = tokio::join!(resolving, other.execute(end, None));
+            ended.unwrap();
+            match expected {
+                Ok(outcomes) => assert_eq!(resolved, Ok(outcomes)),
+                Err(()) => assert!(matches!(resolved, Err(Trouble::Again(_))), "{resolved:?}"),
+            }
+        }
+    }
+}

@@ -139,8 +139,9 @@ fn of_postgres(code: &str, text: String) -> Trouble {
         _ => match code.get(..2).unwrap_or_default() {
             // connection exceptions
             "08" => Trouble::Lost(text),
-            // insufficient resources, system and internal errors
-            "53" | "58" | "XX" => Trouble::Busy(text),
+            // insufficient resources, system errors; an internal error is none of these, because what it is about may
+            // never go through, and would hold up whatever waits behind it
+            "53" | "58" => Trouble::Busy(text),
             _ => Trouble::Refused(text),
         },
     }
@@ -182,6 +183,7 @@ mod tests {
         assert!(matches!(of_postgres("08006", text()), Trouble::Lost(_)));
         assert!(matches!(of_postgres("53100", text()), Trouble::Busy(_)));
         assert!(matches!(of_postgres("23514", text()), Trouble::Refused(_)));
+        assert!(matches!(of_postgres("XX000", text()), Trouble::Refused(_)));
         assert!(matches!(of_sqlite("517", text()), Trouble::Again(_)));
         assert!(matches!(of_sqlite("9", text()), Trouble::Busy(_)));
         assert!(matches!(of_sqlite("13", text()), Trouble::Busy(_)));

@@ -231,7 +231,9 @@ impl Transactions {
                 Ok(connection)
             }
             Err(trouble) => {
-                tracing::warn!(error = %trouble, retry_in = ?delay, "the database is away");
+                if delay == BACKOFF.0 {
+                    tracing::warn!(error = %trouble, "the database is away");
+                }
                 self.reconnect = (Instant::now() + delay, (delay * 2).min(BACKOFF.1));
                 Err(Trouble::Lost(trouble.to_string()))
             }

@@ -157,8 +157,8 @@ impl Writer {
             let left = left.into_iter().chain(front);
             let (waits, rest): (Vec<_>, Vec<_>) = left.partition(|request| request.op.is_patient());
             front = waits.into();
-            if !front.is_empty() && !*self.away.borrow() {
-                tracing::warn!(operations = front.len(), error = %trouble, "operations wait for the database");
+            if !*self.away.borrow() {
+                tracing::warn!(operations = tried, wait = front.len(), error = %trouble, "a batch did not take effect");
             }
             // Told before it is answered, so that the answered find it so.
             self.tell(front.len(), !front.is_empty());
@@ -182,6 +182,9 @@ impl Writer {
     ) -> bool {
         let next_try = Instant::now() + delay;
         loop {
+            if inbox.requests.is_closed() {
+                inbox.end();
+            }
             let ends = inbox.give_up.is_some();
             let until = inbox.give_up.map_or(next_try, |last| last.min(next_try));
             let hears = front.len() < HELD && !ends;

@@ -17,9 +17,17 @@ use tokio::time::{Instant, timeout};
 /// Far below what a patient operation waits in these tests.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What the database is away for.
+/// Which database, and how it goes away.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Sqlite,
+    LockedPostgres,
+    LostPostgres,
+}
+
+/// Why the database is away.
 enum Outage {
-    /// Another program has the SQLite file for itself.
+    /// Another program has the SQLite file, or the PostgreSQL tables, for itself.
     Locked(DatabaseConnection),
     /// The PostgreSQL server is down.
     Down,
@@ -29,28 +37,34 @@ enum Outage {
 struct World {
     database: TestDatabase,
     kit: Kit,
+    kind: Kind,
     outage: Option<Outage>,
 }
 
 impl World {
-    async fn over(database: TestDatabase) -> Self {
+    async fn over(database: TestDatabase, kind: Kind) -> Self {
         let kit = Kit::around(Database::open(config(&database)).await.unwrap());
         Self {
             database,
             kit,
+            kind,
             outage: None,
         }
     }
 
     async fn goes_away(&mut self) {
-        self.outage = Some(if self.database.config().url.starts_with("sqlite") {
-            let shell = self.database.pool().await;
-            shell.execute_unprepared("BEGIN EXCLUSIVE").await.unwrap();
-            Outage::Locked(shell)
-        } else {
-            self.database.stop();
-            Outage::Down
-        });
+        let lock = match self.kind {
+            Kind::Sqlite => "BEGIN EXCLUSIVE",
+            Kind::LockedPostgres => "BEGIN; LOCK TABLE jobs, sessions IN EXCLUSIVE MODE",
+            Kind::LostPostgres => {
+                self.database.stop();
+                self.outage = Some(Outage::Down);
+                return;
+            }
+        };
+        let shell = self.database.pool().await;
+        shell.execute_unprepared(lock).await.unwrap();
+        self.outage = Some(Outage::Locked(shell));
     }
 
     async fn comes_back(&mut self) {
@@ -82,7 +96,7 @@ impl World {
 
 fn config(database: &TestDatabase) -> DatabaseConfig {
     let mut config = database.config();
-    config.transaction_timeout = Duration::from_secs(5);
+    config.transaction_timeout = Duration::from_secs(1);
     config
 }
 
@@ -97,27 +111,36 @@ fn verdicts(outcome: &Outcome) -> Vec<Verdict> {
     }
 }
 
-/// Runs each case over both databases.
-macro_rules! on_both {
+/// Runs each case over each kind of outage.
+macro_rules! in_each {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                super::$case(super::World::over(super::TestDatabase::sqlite()).await).await;
+                let database = super::TestDatabase::sqlite();
+                super::$case(super::World::over(database, super::Kind::Sqlite).await).await;
             })+
         }
-        mod postgres {
+        mod locked_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                if let Some(database) = super::TestDatabase::postgres().await {
+                    super::$case(super::World::over(database, super::Kind::LockedPostgres).await).await;
+                }
+            })+
+        }
+        mod lost_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 if let Some(database) = super::TestDatabase::postgres_alone().await {
-                    super::$case(super::World::over(database).await).await;
+                    super::$case(super::World::over(database, super::Kind::LostPostgres).await).await;
                 }
             })+
         }
     };
 }
 
-on_both!(
+in_each!(
     patient_operations_wait_in_order_and_the_others_do_not,
     a_patient_operation_that_is_refused_costs_only_itself,
     more_than_can_be_kept_waits_outside,
@@ -174,13 +197,12 @@ async fn a_patient_operation_that_is_refused_costs_only_itself(mut world: World)
     let (job, _, holder) = world.running().await;
     world.goes_away().await;
     let first = world.found_away(discover(job.key, &holder, "x", &["a"])).await;
-    // Public ids are made by our caller, so no rule looks for one that is taken.
-    let (prefix, entity) = job.public_id.split_once('-').unwrap();
-    let mut poison = world
-        .kit
-        .store
-        .enqueue(discover(job.key, &holder, prefix, &[entity]))
-        .await;
+    let mut poison = discover(job.key, &holder, "x", &["b"]);
+    if let Op::Discover { items, .. } = &mut poison {
+        // Public ids are made by our caller, so no rule looks for one that is taken.
+        items[0].0.clone_from(&job.public_id);
+    }
+    let mut poison = world.kit.store.enqueue(poison).await;
     let last = world.kit.store.enqueue(complete(job.key, &holder)).await;
     assert!(timeout(Duration::from_millis(50), &mut poison).await.is_err());
     world.comes_back().await;
@@ -268,7 +290,7 @@ async fn a_terminated_connection_is_not_noticed_by_patient_operations() {
     let Some(database) = TestDatabase::postgres().await else {
         return;
     };
-    let world = World::over(database).await;
+    let world = World::over(database, Kind::LostPostgres).await;
     let (job, _, holder) = world.running().await;
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                 WHERE application_name = 'crawlwire' AND datname = current_database()";

@@ -52,7 +52,9 @@ sections! {
         /// Host of the TCP listener: `localhost` (which is 127.0.0.1) or a loopback address.
         /// The flag takes `HOST:PORT` or `tcp://HOST:PORT` and sets `port` too.
         host: IpAddr = Setting::new("host", &["SOCKET_HOST"]).flag("--listen").default("localhost");
-        /// Port of the TCP listener, 8080 by convention; 0 lets the system choose. Unset: no TCP listener.
+        /// Port of the TCP listener, 8080 by convention; 0 lets the system choose. Unset: no TCP listener. Whoever can
+        /// run a program on this machine can connect there and be given jobs and their tokens; the Unix socket asks for
+        /// permission.
         port: Option<u16> = Setting::new("port", &["SOCKET_PORT"]).flag("--listen").range(0, 65_535);
         /// How many connections the system may hold that are not yet accepted.
         backlog: u32 = Setting::new("backlog", &["SOCKET_BACKLOG"]).default("511").range(1, 65_535);

@@ -50,7 +50,9 @@ fn every_broken_rule_is_named_at_once(database: TestDatabase) {
         ("tags", json!(vec!["x"; 51])),
         ("tags", json!("x")),
         ("metadata", json!({ "x": "y".repeat(16 * 1024) })),
-        ("account_id", json!("x".repeat(4097))),
+        ("account_id", json!("é".repeat(128))),
+        ("web_app_job_id", json!("x".repeat(256))),
+        ("namespace_path", json!("x".repeat(4097))),
         ("priority", json!(true)),
     ] {
         let mut job = least();
@@ -191,6 +193,12 @@ fn hostile_text_does_no_harm(database: TestDatabase) {
             "created_by_user_id",
         ] {
             job[field] = text.into();
+        }
+        for name in ["account_id", "web_app_job_id"]
+            .into_iter()
+            .filter(|_| text.len() > 255)
+        {
+            job[name] = text[..254].into();
         }
         job["access_token"] = text.into();
         job["metadata"] = json!({ "x": text });

@@ -287,7 +287,7 @@ async fn many_messages_in_flight_keep_their_order() {
     let server = Server::start();
     let crawler = given(&server, "a").await;
     let before = server.store.journal().len();
-    server.store.tell(false);
+    server.store.hold("");
     let mut pending = vec![crawler.begin(say::started("a")).await];
     for number in 0..30 {
         pending.push(crawler.begin(say::discovered("a", &[&number.to_string()])).await);
@@ -305,7 +305,7 @@ async fn many_messages_in_flight_keep_their_order() {
     assert_eq!((given[0], given[31], given[32]), ("Start", "Finish", "Discover"));
     assert!(given[1..31].iter().all(|name| *name == "Discover"));
 
-    server.store.tell(true);
+    server.store.tell();
     let last = pending.pop().unwrap();
     for pending in pending {
         done(soon("an effect", pending).await);

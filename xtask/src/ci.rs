@@ -106,7 +106,9 @@ impl Step {
             Self::Fmt => "cargo fmt --all -- --check -l",
             Self::Clippy => "cargo clippy --workspace --all-targets --all-features -- -D warnings",
             Self::Test => "cargo test --workspace",
-            Self::Doc => "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --all-features --document-private-items",
+            Self::Doc => {
+                "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --all-features --document-private-items"
+            }
             Self::Deny => "cargo deny check -A duplicate bans licenses sources, then advisories",
             Self::Schema => "cargo xtask schema --check",
             Self::Tidy => "cargo xtask tidy",
@@ -140,7 +142,10 @@ fn fmt(root: &Path, line: &str) -> anyhow::Result<Outcome> {
 }
 
 fn doc(root: &Path) -> anyhow::Result<Outcome> {
-    let mut command = command(root, "cargo doc --workspace --no-deps --all-features --document-private-items");
+    let mut command = command(
+        root,
+        "cargo doc --workspace --no-deps --all-features --document-private-items",
+    );
     succeeds(command.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::of)
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct Probe {
     turned_away: watch::Sender<u64>,
     /// How many took effect.
     written: watch::Sender<usize>,
-    /// While false, what took effect is not told.
-    telling: watch::Sender<bool>,
+    /// Operations of this name take effect and are not told of; all of them when it is empty.
+    untold: watch::Sender<Option<&'static str>>,
 }
 
 impl Probe {
@@ -43,7 +43,7 @@ impl Probe {
             journal: Mutex::default(),
             turned_away: watch::Sender::new(0),
             written: watch::Sender::new(0),
-            telling: watch::Sender::new(true),
+            untold: watch::Sender::new(None),
         }
     }
 
@@ -81,9 +81,14 @@ impl Probe {
             .unwrap();
     }
 
-    /// Whether operations that took effect are told.
-    pub(crate) fn tell(&self, telling: bool) {
-        self.telling.send_replace(telling);
+    /// From here on operations of this name take effect and are not told of; all of them when it is empty.
+    pub(crate) fn hold(&self, name: &'static str) {
+        self.untold.send_replace(Some(name));
+    }
+
+    /// Tells of everything.
+    pub(crate) fn tell(&self) {
+        self.untold.send_replace(None);
     }
 
     /// What took effect so far, by the names of the operations.
@@ -145,10 +150,12 @@ impl Store for Probe {
                         .map_err(|_| StoreError::Closed)
                 });
             }
+            let name = name_of(&op);
             let outcome = self.carry_out(op);
-            let mut telling = self.telling.subscribe();
+            let mut untold = self.untold.subscribe();
             Box::pin(async move {
-                let _ = telling.wait_for(|telling| *telling).await;
+                let told = |held: &Option<&str>| held.is_none_or(|held| !held.is_empty() && held != name);
+                let _ = untold.wait_for(told).await;
                 Ok(Committed::after_commit(outcome))
             }) as Ticket
         })

@@ -11,7 +11,11 @@ use serde_json::json;
 use crate::support::crawler::message;
 use crate::support::{LiveStream, Setup, on_both_databases, wait_until};
 
-on_both_databases!(what_is_in_flight_is_kept, a_stop_costs_no_job);
+on_both_databases!(
+    what_is_in_flight_is_kept,
+    what_is_just_being_taken_is_kept,
+    a_stop_costs_no_job,
+);
 
 /// Longest a stop may take, even on a busy machine, where nothing is left to do.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -88,6 +92,37 @@ fn what_is_in_flight_is_kept(database: TestDatabase) {
     );
 }
 
+fn what_is_just_being_taken_is_kept(database: TestDatabase) {
+    let mut server = Setup::new(database).set("SOCKET_MAX_CONCURRENT_JOBS", 30).start();
+    let api = server.api();
+    let mut crawler = server.crawler();
+    let jobs: Vec<_> = (0..30).map(|_| api.submit("crawl_project")).collect();
+    jobs.iter().for_each(|_| drop(crawler.assignment()));
+    drop(crawler);
+    wait_until("it is gone", || api.crawlers().is_empty().then_some(()));
+    // Each line makes a session, takes a job over and ends it: three commits, one after the other.
+    let completed = json!({
+        "job_type": "x", "final_counts": [], "total_duration": 1, "output_files": [], "summary": "",
+    });
+    let mut crawlers: Vec<_> = jobs.iter().map(|_| server.connect()).collect();
+    for (crawler, job) in crawlers.iter_mut().zip(&jobs) {
+        crawler.send_bytes(message("job_completed", Some(job), &completed).as_bytes());
+    }
+    let connections = || api.get("/health/socket").ok()["connections"].clone();
+    wait_until("all are connected", || (connections() == jobs.len()).then_some(()));
+    for crawler in &mut crawlers {
+        crawler.send_bytes(b"\n");
+    }
+    let (status, _) = server.stop("TERM");
+    assert_eq!(status.code(), Some(0));
+    server.start();
+    let api = server.api();
+    for job in &jobs {
+        assert_eq!(api.job(job)["status"], "completed");
+        assert_eq!(api.arrows(job), ["submit", "claim", "adopt", "start", "finish"]);
+    }
+}
+
 fn a_stop_costs_no_job(database: TestDatabase) {
     let mut server = Setup::new(database).start();
     let mut crawler = server.crawler();
@@ -146,11 +181,8 @@ fn open_requests_are_not_waited_for() {
     let mut server = Setup::new(TestDatabase::sqlite()).start();
     let _viewers: Vec<LiveStream> = (0..5).map(|_| server.stream()).collect();
     let half = TcpStream::connect(server.http).expect("a connection");
-    std::io::Write::write_all(
-        &mut &half,
-        b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Le",
-    )
-    .expect("taken");
+    let begun = b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Le";
+    (&half).write_all(begun).expect("it is taken");
     let (status, took) = server.stop("TERM");
     assert_eq!(status.code(), Some(0));
     assert!(took < PROMPT, "it took {took:?}");

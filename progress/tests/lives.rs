@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn policy() -> Policy {
     Policy {
         accept_timeout: Duration::from_secs(30),
-        job_timeout: Duration::from_secs(120),
+        job_timeout: Duration::from_secs(45),
         retry_attempts: 2,
         misses_max: 3,
         queued_jobs_max: 5,

@@ -96,6 +96,7 @@ fn a_running_job_expires_to_the_queue_and_at_the_limit_fails() {
         Some("s"),
         "who lost it"
     );
+    assert!(world.view(job).error.unwrap().contains("expire"), "what went wrong");
     assert_eq!(world.store.apply(complete(job, &first)), refused(Refusal::Stale));
     assert_eq!(world.sweep(), [], "once");
 
@@ -126,6 +127,7 @@ fn an_assigned_job_that_expires_counts_a_miss_and_no_failure() {
     world.store.apply(Op::Disconnect(session));
     world.later(world.policy.reattach_grace);
     assert_eq!(steps(&world.sweep()), [(job, Arrow::Expire, State::Queued)]);
+    assert_eq!(world.view(job).error, None, "no attempt went wrong");
     let row = world.row(job);
     assert_eq!((row.misses, row.failures, row.attempt, row.fence), (1, 0, 0, Fence(2)));
     assert!(!row.resume, "there is nothing to go on with");
@@ -188,6 +190,7 @@ fn an_attempt_past_its_deadline_is_ended_and_tried_again_after_a_wait() {
     }
     world.later(INSTANT);
     assert_eq!(steps(&world.sweep()), [(job, Arrow::Deadline, State::Delayed)]);
+    assert!(world.view(job).error.unwrap().contains("deadline"), "what went wrong");
     let row = world.row(job);
     assert_eq!((row.failures, row.fence, row.resume), (1, Fence(2), true));
     assert_eq!(world.store.apply(complete(job, &holder)), refused(Refusal::Stale));

@@ -25,7 +25,7 @@ const ERRORS_WAITING_MAX: usize = 1024;
 /// Bytes of a text in the error log, since peers have a say in it. Enough for a sentence or two.
 const ERROR_BYTES_MAX: usize = 1000;
 
-/// Bytes of a name that a peer chose, in our own log.
+/// Bytes of a name that a peer chose, in our own log. No job has a longer one: ours are UUIDs.
 const NAME_BYTES_MAX: usize = 64;
 
 /// First and longest wait between tries while the database is away.
@@ -254,8 +254,8 @@ impl Context {
     /// When the job is not this crawler's, or no more.
     pub async fn held(&self, public_id: &str) -> Result<(Arc<Session>, Held), String> {
         let session = self.session.clone().ok_or("the peer is no session")?;
-        // Nothing is called so, and PostgreSQL refuses to look for it.
-        if public_id.contains('\0') {
+        // Nothing is called so. PostgreSQL refuses to look for the one, and the other would have to be remembered.
+        if public_id.contains('\0') || public_id.len() > NAME_BYTES_MAX {
             return Err(Refusal::NotFound.to_string());
         }
         if let Some(held) = session.held(public_id) {

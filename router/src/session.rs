@@ -384,11 +384,12 @@ impl Sessions {
         sessions
     }
 
-    /// Another session of the same process that the store may hold for connected.
+    /// Another session of the same process that the store may hold for connected; one that is leaving if there is one.
     pub(crate) fn twin(&self, session: &Session) -> Option<Arc<Session>> {
         let identity = session.peer.identity.as_ref()?;
         let twin = |other: &&Arc<Session>| other.key != session.key && other.peer.identity.as_ref() == Some(identity);
-        self.lock().values().find(twin).cloned()
+        let leaving = |session: &&Arc<Session>| session.leaving.load(Ordering::Relaxed);
+        self.lock().values().filter(twin).max_by_key(leaving).cloned()
     }
 }
 
@@ -431,5 +432,16 @@ mod tests {
         assert!(session.let_go("a", Fence(4)), "an end comes with the fence after it");
         assert!(!session.let_go("a", Fence(4)));
         assert_eq!(session.held_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn so_many_jobs_are_remembered_as_not_held() {
+        let session = session();
+        for job in 0..=NOT_HELD_MAX {
+            session.note_not_held(&job.to_string(), "gone");
+        }
+        assert_eq!(session.not_held(&NOT_HELD_MAX.to_string()).as_deref(), Some("gone"));
+        assert_eq!(session.not_held("other"), None);
+        assert!(session.not_held.lock().unwrap().len() <= NOT_HELD_MAX);
     }
 }

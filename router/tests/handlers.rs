@@ -255,6 +255,35 @@ async fn the_words_of_a_crawler_stay_with_its_job() {
 }
 
 #[tokio::test]
+async fn types_that_nobody_handles_are_legal_and_do_not_fill_the_log() {
+    let server = Server::start();
+    let crawler = server.connect(None);
+    for _ in 0..30 {
+        failed(crawler.say(say::custom("own")).await);
+    }
+    server.router.note_invalid_line(
+        &crawler.peer,
+        Category::MessageParsing,
+        "not_json",
+        "the last one".to_owned(),
+    );
+    let errors = server.errors(21).await;
+    assert_eq!((errors.len(), errors[0].code.as_str()), (21, "not_json"));
+    assert_eq!(server.router.stats().failed, 30);
+}
+
+#[tokio::test]
+async fn what_a_terminal_could_not_take_is_not_logged() {
+    let server = Server::start();
+    let crawler = server.connect(None);
+    let message = "\u{0}\u{1b}[31mred\n".to_owned();
+    server
+        .router
+        .note_invalid_line(&crawler.peer, Category::MessageParsing, "not_json", message);
+    assert_eq!(server.errors(1).await[0].message, "\u{fffd}\u{fffd}[31mred\u{fffd}");
+}
+
+#[tokio::test]
 async fn a_flood_of_errors_is_bounded_and_counted() {
     let server = Server::with(
         RouterConfig {

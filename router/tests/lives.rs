@@ -3,7 +3,7 @@
 mod support;
 
 use crawlwire_progress::store::Outcome;
-use crawlwire_progress::{Arrow, State};
+use crawlwire_progress::{Arrow, Policy, State};
 use crawlwire_protocol::message::JobType;
 use crawlwire_router::{Event, RouterConfig};
 use serde_json::{Value, json};
@@ -49,7 +49,9 @@ async fn a_whole_life() {
     let result: Value = serde_json::from_str(&view.result.unwrap()).unwrap();
     assert_eq!(
         result,
-        json!({ "summary": "all done", "output_files": ["a.json"], "total_duration": 2500 })
+        json!({
+            "summary": "all done", "output_files": ["a.json"], "output_files_total": 1, "output_files_total": 1, "total_duration": 2500,
+        })
     );
     let last = server
         .stored_progress("a", |report| report.overall_completion == 1.0)
@@ -71,6 +73,27 @@ async fn a_whole_life() {
         (stats.processed, stats.failed, stats.assigned, stats.invalid),
         (4, 0, 1, 0)
     );
+}
+
+#[tokio::test]
+async fn what_is_kept_of_an_end_is_bounded_and_says_so() {
+    let server = Server::start();
+    let crawler = given(&server, "a").await;
+    let files = vec!["f".repeat(1_000); 100];
+    let long = say::completed_with("a", &files, &"s".repeat(100_000));
+    done(crawler.say(long).await);
+    let result = server.job("a").await.result.unwrap();
+    assert!(result.len() < 64 * 1024, "{}", result.len());
+    let result: Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(result["output_files_total"], 100);
+    let kept = result["output_files"].as_array().unwrap();
+    assert!(kept.len() < 100 && kept.iter().all(|file| file.as_str().unwrap() == files[0]));
+
+    crawler.leave().await;
+    let crawler = given(&server, "b").await;
+    done(crawler.say(say::failed_saying("b", true, &"e".repeat(100_000))).await);
+    let error = server.job("b").await.error.unwrap();
+    assert!(error.len() < 16 * 1024, "{}", error.len());
 }
 
 #[tokio::test]
@@ -262,10 +285,7 @@ async fn reports_are_seen_at_once_and_written_soon() {
     assert_eq!(server.router.progress(key).as_ref(), Some(&*report));
     let together = server.router.aggregate_progress().unwrap();
     assert_eq!((together.overall_completion, together.active_jobs), (0.5, 2));
-    assert!(
-        !server.store.journal().contains(&"Progress".to_owned()),
-        "not written one by one"
-    );
+    assert_eq!(server.store.count("Progress"), 0, "not written one by one");
 
     done(crawler.say(say::completed("b")).await);
     assert_eq!(server.router.aggregate_progress().unwrap().active_jobs, 1);
@@ -280,6 +300,43 @@ async fn reports_are_seen_at_once_and_written_soon() {
         (0.25, 1),
         "written at the end at the latest"
     );
+}
+
+#[tokio::test]
+async fn the_last_report_is_kept_when_an_attempt_goes_wrong() {
+    let server = Server::with(
+        RouterConfig {
+            flush_interval: std::time::Duration::from_secs(3600),
+            ..config()
+        },
+        Default::default(),
+    );
+    let crawler = given(&server, "a").await;
+    done(crawler.say(say::progress("a", 0.4)).await);
+    done(crawler.say(say::failed_without_counts("a")).await);
+    server
+        .stored_progress("a", |report| report.overall_completion == 0.4)
+        .await;
+}
+
+#[tokio::test]
+async fn children_that_a_budget_kept_out_are_logged() {
+    let policy = Policy {
+        children_max: 1,
+        ..Policy::default()
+    };
+    let server = Server::with(config(), policy);
+    let crawler = given(&server, "a").await;
+    let found = crawler.say(say::discovered("a", &["1", "2", "3"])).await;
+    assert_eq!(found.data, Some(json!({ "received": 3, "accepted": 1 })));
+    let errors = server.errors(1).await;
+    assert_eq!(
+        (errors[0].code.as_str(), errors[0].category.as_str()),
+        ("over_budget", "resource")
+    );
+    assert_eq!(errors[0].job.as_deref(), Some("a"));
+    assert!(errors[0].message.starts_with("2 "), "{}", errors[0].message);
+    assert!(errors[0].message.contains("children"), "{}", errors[0].message);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use crawlwire_progress::store::Paging;
 use crawlwire_progress::{Arrow, Policy, State, Store, StoreError};
 use crawlwire_protocol::{Category, CrawlerMessage, decode};
@@ -70,9 +72,8 @@ async fn a_session_is_in_step_again_after_the_outage() {
     server.store.come_back();
     done(soon("the children", found).await.unwrap());
     // Given to the store at once, not when it is polled.
-    let before = server.store.journal().len();
     let pending = crawler.begin(say::completed("a")).await;
-    assert_eq!(server.store.journal()[before..], ["Finish"]);
+    assert_eq!(server.store.count("Finish"), 1);
     done(pending.await);
 }
 
@@ -99,6 +100,73 @@ async fn leases_are_given_back_before_anything_may_expire() {
     );
     done(crawler.say(say::completed("a")).await);
     assert_eq!(server.job("a").await.attempt, 1);
+}
+
+#[tokio::test]
+async fn a_renewal_that_failed_is_made_up_for() {
+    let server = Server::start();
+    let crawler = working(&server, "a").await;
+    server.renewed().await;
+    done(crawler.say(say::heartbeat()).await);
+    server.store.leave();
+    server.store.turns_away(2).await;
+    server.store.come_back();
+    server.renewed().await;
+    let journal = server.store.journal();
+    let back = journal.iter().position(|name| name == "back").unwrap();
+    assert!(journal[back..].contains(&"Renew".to_owned()), "{:?}", &journal[back..]);
+}
+
+/// Leases of a fifth of a second, as far as this server knows, and many sweeps in it.
+fn short_of_breath() -> RouterConfig {
+    RouterConfig {
+        heartbeat_timeout: Duration::from_millis(200),
+        ..config()
+    }
+}
+
+const TOO_LONG: Duration = Duration::from_millis(150);
+
+/// What is done first after this moment: leases are given back, or jobs are taken away.
+fn first_of(journal: &[String], from: usize) -> Option<&str> {
+    let mut timers = journal[from..].iter().map(String::as_str);
+    timers.find(|name| matches!(*name, "Recover" | "Sweep"))
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_forgives_the_time_it_slept() {
+    let server = Server::with(short_of_breath(), Policy::default());
+    let crawler = working(&server, "a").await;
+    server.renewed().await;
+    let from = server.store.journal().len();
+    // Nothing else runs in this thread meanwhile.
+    let asleep = tokio::time::Instant::now();
+    while asleep.elapsed() < TOO_LONG {
+        std::hint::spin_loop();
+    }
+    server.store.later(server.policy.lease);
+    server.renewed().await;
+    assert_eq!(first_of(&server.store.journal(), from), Some("Recover"));
+    done(crawler.say(say::completed("a")).await);
+}
+
+#[tokio::test]
+async fn a_database_that_hung_forgives_the_time_it_hung() {
+    let server = Server::with(short_of_breath(), Policy::default());
+    let crawler = working(&server, "a").await;
+    server.renewed().await;
+    let renewals = server.store.count("Renew");
+    server.store.hold("Renew");
+    done(crawler.say(say::heartbeat()).await);
+    server.store.reaches("Renew", renewals + 1).await;
+    let from = server.store.journal().len();
+    tokio::time::sleep(TOO_LONG).await;
+    assert_eq!(first_of(&server.store.journal(), from), None);
+    server.store.later(server.policy.lease);
+    server.store.tell();
+    server.renewed().await;
+    assert_eq!(first_of(&server.store.journal(), from), Some("Recover"));
+    done(crawler.say(say::completed("a")).await);
 }
 
 #[tokio::test]
@@ -186,6 +254,15 @@ async fn a_connection_lost_meanwhile_is_seen_afterwards() {
     server.renewed().await;
     server.store.later(server.policy.lease);
     assert_eq!(server.arrow("a", Arrow::Expire).await.state, State::Queued);
+}
+
+#[tokio::test]
+async fn a_server_that_starts_meanwhile_can_be_stopped() {
+    let store = std::sync::Arc::new(store::Probe::new(Default::default()));
+    store.leave();
+    let server = Server::over(store.clone(), config(), Default::default());
+    store.turns_away(2).await;
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use crawlwire_progress::{Arrow, Op, Policy, State, Store};
+use crawlwire_progress::{Arrow, Op, State, Store};
 use crawlwire_router::{Event, RouterConfig};
 
 use support::*;
@@ -83,7 +83,7 @@ async fn slots_are_respected_and_the_least_busy_comes_first() {
 
 #[tokio::test]
 async fn who_is_silent_for_too_long_is_given_nothing() {
-    let timeout = Duration::from_millis(250);
+    let timeout = Duration::from_secs(1);
     let server = Server::with(
         RouterConfig {
             heartbeat_timeout: timeout,
@@ -207,7 +207,7 @@ async fn late_lines_of_a_lost_lease_have_no_effect_and_are_counted() {
 
 #[tokio::test]
 async fn a_job_lost_to_another_server_is_forgotten_at_the_next_line() {
-    let server = Server::with(by_hand(), Policy::default());
+    let server = Server::by_hand(config()).await;
     let mut crawler = server.crawler().await;
     server.submit("a").await;
     crawler.assignment().await;

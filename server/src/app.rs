@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::connection::Service;
+use crate::connection::{DRAIN_MAX, Service};
 use crate::http::{self, Api, Hub};
 use crate::parts;
 use crate::status::Status;
@@ -403,7 +403,7 @@ impl Server {
         self.status.stop();
         let shutdown = Shutdown {
             graceful: true,
-            timeout_seconds: self.config.shutdown.timeout.as_secs_f64(),
+            timeout_seconds: DRAIN_MAX.as_secs_f64(),
             reason: Some("the server is stopping".to_owned()),
         };
         let told = self

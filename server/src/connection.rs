@@ -33,7 +33,7 @@ const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
 const QUIET: Duration = Duration::from_millis(100);
 
 /// And no longer than this, however much it says.
-const DRAIN_MAX: Duration = Duration::from_millis(1000);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_millis(1000);
 
 /// Violations of one line that are logged. The first ones tell what is wrong.
 const VIOLATIONS_LOGGED: usize = 5;

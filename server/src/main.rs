@@ -79,14 +79,18 @@ fn serve(flags: &ConfigFlags) -> anyhow::Result<ExitCode> {
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut server = Server::builder(config).start().await?;
     // The server runs whether or not somebody reads this.
     let _ = write!(io::stdout(), "{}", server.welcome());
-    let failed = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        reason = server.failed() => Some(reason),
+    let failed = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hangup.recv() => tracing::warn!("SIGHUP: settings are read at the start only; restart to change them"),
+            reason = server.failed() => break Some(reason),
+        }
     };
     tracing::info!("stopping");
     tokio::select! {

@@ -94,13 +94,16 @@ impl Batch<'_> {
         let chance = (self.chance)();
         let loaded = self.snapshot.jobs.get_mut(&key).ok_or(Refusal::NotFound)?;
         let before = (loaded.job.state, loaded.job.fence);
-        let holder = loaded.job.session;
+        let (holder, failures) = (loaded.job.session, loaded.job.failures);
         let arrow = apply(&mut loaded.job, event, self.policy, self.now, chance)?;
         let touched = touch(&mut self.touched, key, before);
         if before.0 == State::Assigned && arrow == Arrow::Finish {
             touched.arrows.push(Arrow::Start);
         }
         touched.arrows.push(arrow);
+        if loaded.job.failures > failures && arrow != Arrow::Finish {
+            touched.error = Some(cause(arrow));
+        }
         let name = name.or_else(|| Some(self.snapshot.sessions.get(&holder?)?.name.clone()));
         touched.session = name.or_else(|| touched.session.take());
         self.plan.backlog_change += i64::from(loaded.job.state.is_backlog()) - i64::from(before.0.is_backlog());
@@ -330,6 +333,15 @@ impl Batch<'_> {
         }
         self.plan
     }
+}
+
+/// What stands as the error of an attempt that time ended, in the form that crawlers' errors have.
+fn cause(arrow: Arrow) -> String {
+    let message = match arrow {
+        Arrow::Deadline => "the attempt ran longer than a job may",
+        _ => "the crawler was not heard of any more",
+    };
+    serde_json::json!({ "error_type": arrow.as_str(), "error_message": message, "is_recoverable": true }).to_string()
 }
 
 pub(super) fn runs_under(job: &Job, lease: Lease) -> bool {

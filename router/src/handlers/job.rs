@@ -11,6 +11,11 @@ use crate::context::{Context, wall_clock};
 use crate::handler::{Handled, Inbound, Processed};
 use crate::session::Held;
 
+/// What is kept of a job's end, in bytes: it is shown in lists, and a line may be a thousand times longer.
+const NAME_BYTES_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 8 * 1024;
+const FILES_BYTES_MAX: usize = 32 * 1024;
+
 handler!(OnStarted, JobStarted, on_started);
 handler!(OnCompleted, JobCompleted, on_completed);
 handler!(OnFailed, JobFailed, on_failed);
@@ -36,9 +41,11 @@ async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompl
         .shared
         .live()
         .completed(held.key, lease, held.attempt, completed, wall_clock());
+    let files = within(&completed.output_files, FILES_BYTES_MAX);
     let result = json!({
-        "summary": completed.summary,
-        "output_files": completed.output_files,
+        "summary": cut(&completed.summary, TEXT_BYTES_MAX),
+        "output_files": files,
+        "output_files_total": completed.output_files.len(),
         "total_duration": completed.total_duration,
     });
     let op = Op::Finish {
@@ -62,12 +69,12 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
     let progress = last_report(context, held, lease, failed.partial_results.as_deref()).await;
     let error = &failed.error_context;
     let told = json!({
-        "error_type": error.error_type,
-        "error_message": error.error_message,
+        "error_type": cut(&error.error_type, NAME_BYTES_MAX),
+        "error_message": cut(&error.error_message, TEXT_BYTES_MAX),
         "retry_count": error.retry_count,
         "is_recoverable": error.is_recoverable,
         "status_code": error.request_details.as_ref().and_then(|details| details.status_code),
-        "recovery_suggestion": failed.recovery_suggestion,
+        "recovery_suggestion": failed.recovery_suggestion.as_deref().map(|text| cut(text, TEXT_BYTES_MAX)),
     });
     context.log_error(
         Category::JobProcessing,
@@ -114,4 +121,33 @@ async fn last_report(
             .live()
             .failed(held.key, lease, counts, before.as_ref(), wall_clock()),
     )
+}
+
+/// The beginning of a text.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+/// The first of some texts, as many as fit.
+fn within(texts: &[String], bytes_max: usize) -> &[String] {
+    let mut bytes = 0;
+    let fits = |text: &&String| {
+        bytes += text.len();
+        bytes <= bytes_max
+    };
+    &texts[..texts.iter().take_while(fits).count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_end_is_bounded() {
+        assert_eq!(cut("ßß", 3), "ß");
+        assert_eq!(cut("a", 3), "a");
+        let texts = ["aa".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert_eq!(within(&texts, 3), ["aa", "b"]);
+        assert_eq!(within(&texts, 1), Vec::<String>::new());
+    }
 }

@@ -45,14 +45,6 @@ pub(crate) fn config() -> RouterConfig {
     }
 }
 
-/// The clock does nothing: what happens, happens because of something else.
-pub(crate) fn by_hand() -> RouterConfig {
-    RouterConfig {
-        sweep_interval: Duration::from_secs(3600),
-        ..config()
-    }
-}
-
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) store: Arc<Probe>,
@@ -88,6 +80,18 @@ impl Server {
             stop,
             running,
         }
+    }
+
+    /// A server whose clock does nothing: what happens, happens because of something else.
+    pub(crate) async fn by_hand(config: RouterConfig) -> Self {
+        let config = RouterConfig {
+            sweep_interval: Duration::from_secs(3600),
+            ..config
+        };
+        let server = Self::with(config, Policy::default());
+        // The first one is at once.
+        server.store.reaches("Sweep", 1).await;
+        server
     }
 
     pub(crate) async fn stop(self) {

@@ -36,10 +36,14 @@ pub(crate) fn progress(job: &str, completion: f64) -> String {
 }
 
 pub(crate) fn completed(job: &str) -> String {
+    completed_with(job, &["a.json".to_owned()], "all done")
+}
+
+pub(crate) fn completed_with(job: &str, files: &[String], summary: &str) -> String {
     let counts = [json!({ "entity_type": "issues", "total_discovered": 10, "total_processed": 10 })];
     let data = json!({
-        "job_type": "crawl_group", "final_counts": counts, "total_duration": 2500, "output_files": ["a.json"],
-        "summary": "all done",
+        "job_type": "crawl_group", "final_counts": counts, "total_duration": 2500, "output_files": files,
+        "summary": summary,
     });
     line("job_completed", Some(job), data)
 }
@@ -53,6 +57,13 @@ pub(crate) fn failed_saying(job: &str, recoverable: bool, message: &str) -> Stri
     let data = json!({
         "job_type": "crawl_group", "partial_results": counts,
         "error_context": { "error_type": "HttpError", "error_message": message, "is_recoverable": recoverable },
+    });
+    line("job_failed", Some(job), data)
+}
+
+pub(crate) fn failed_without_counts(job: &str) -> String {
+    let data = json!({
+        "job_type": "crawl_group", "error_context": { "error_type": "HttpError", "error_message": "503" },
     });
     line("job_failed", Some(job), data)
 }

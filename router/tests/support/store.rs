@@ -96,22 +96,23 @@ impl Probe {
         self.journal.lock().unwrap().clone()
     }
 
-    /// Waits until one more operation of this name took effect.
-    pub(crate) async fn wrote(&self, name: &str) {
+    /// How many operations of this name took effect so far.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        let journal = self.journal.lock().unwrap();
+        journal.iter().filter(|entry| *entry == name).count()
+    }
+
+    /// Waits until so many operations of this name took effect.
+    pub(crate) async fn reaches(&self, name: &str, count: usize) {
         let mut seen = self.written.subscribe();
-        let count = |probe: &Self| {
-            probe
-                .journal
-                .lock()
-                .unwrap()
-                .iter()
-                .filter(|entry| *entry == name)
-                .count()
-        };
-        let before = count(self);
-        super::soon(name, seen.wait_for(|_| count(self) > before))
+        super::soon(name, seen.wait_for(|_| self.count(name) >= count))
             .await
             .unwrap();
+    }
+
+    /// Waits until one more operation of this name took effect.
+    pub(crate) async fn wrote(&self, name: &str) {
+        self.reaches(name, self.count(name) + 1).await;
     }
 
     fn check(&self) -> Result<(), StoreError> {

@@ -74,7 +74,7 @@ sections! {
         /// Bytes a connection may hold of messages not yet complete. Never below `max_message_size_bytes`: a smaller
         /// value is raised to it.
         buffer_size: usize = Setting::new("message_buffer_size_bytes", &["SOCKET_MESSAGE_BUFFER_SIZE"])
-            .default("1048576").range(1024, MESSAGE_BYTES_MAX);
+            .default("1048576").range(1024, MESSAGE_BYTES_MAX).awaits("a bound of its own for buffers");
         /// Longest message accepted. A longer one is refused; the connection goes on.
         max_size: usize = Setting::new("max_message_size_bytes", &["SOCKET_MAX_MESSAGE_SIZE"])
             .default("1048576").profiles(&[(Production, Fixed("2097152"))])

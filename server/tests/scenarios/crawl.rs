@@ -76,7 +76,7 @@ fn a_crawl_from_submission_to_the_last_child(database: TestDatabase) {
     let ended = api.job(&root);
     assert_eq!((&ended["status"], &ended["children"]), (&json!("completed"), &json!(2)));
     assert_eq!((&ended["session"], &ended["failures"]), (&Value::Null, &json!(0)));
-    let result = json!({ "summary": "100 issues", "output_files": ["issues.jsonl"], "total_duration": 4000 });
+    let result = json!({ "summary": "100 issues", "output_files": ["issues.jsonl"], "output_files_total": 1, "total_duration": 4000 });
     assert_eq!(ended["result"], result);
     assert_eq!(api.arrows(&root), ["submit", "claim", "start", "finish"]);
     let totals = api.get(&format!("/api/v1/jobs/{root}/progress")).ok();

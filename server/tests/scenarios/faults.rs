@@ -166,7 +166,10 @@ fn hostile_words_in_good_messages_harm_nobody(database: TestDatabase) {
     let children = api.all(&format!("/api/v1/jobs/{mine}/children"));
     assert_eq!(children.len(), 3, "each item became a job");
     api.get(&format!("/api/v1/jobs/{mine}/progress")).ok();
-    api.all("/api/v1/errors");
+    let failed = |error: &Value| error["code"] == "job_failed" && error["job_id"] == mine;
+    wait_until("the failure is logged", || {
+        api.all("/api/v1/errors").iter().any(failed).then_some(())
+    });
     let log = server.log();
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
     assert!(

@@ -35,7 +35,7 @@ fn everybody_hears_of_it() {
         assert!(took < PROMPT, "{signal} took {took:?}");
         for crawler in &mut crawlers {
             let message = crawler.recv().expect("a word before the end");
-            let told = json!({ "graceful": true, "timeout_seconds": 30, "reason": "the server is stopping" });
+            let told = json!({ "graceful": true, "timeout_seconds": 1, "reason": "the server is stopping" });
             assert_eq!((&message["type"], &message["data"]), (&json!("shutdown"), &told));
             assert!(crawler.recv().is_none());
         }
@@ -138,6 +138,16 @@ fn a_stop_costs_no_job(database: TestDatabase) {
     let ended = api.await_status(&job, "completed");
     assert_eq!((&ended["attempt"], &ended["fence"]), (&json!(1), &json!(1)));
     assert_eq!(api.arrows(&job), ["submit", "claim", "start", "adopt", "finish"]);
+}
+
+#[test]
+fn a_hangup_of_the_terminal_stops_nothing() {
+    let server = Setup::new(TestDatabase::sqlite()).start();
+    server.signal("HUP");
+    wait_until("it says so", || server.log().contains("SIGHUP").then_some(()));
+    let mut crawler = server.crawler();
+    let job = server.api().submit("crawl_user");
+    assert_eq!(crawler.assignment().id, job);
 }
 
 #[test]

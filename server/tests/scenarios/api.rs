@@ -9,6 +9,7 @@ use crate::support::{Api, Setup, on_both_databases};
 
 on_both_databases!(
     a_job_is_what_was_asked_for,
+    the_least_is_enough,
     a_list_is_complete_and_without_repeats,
     a_list_shows_what_it_is_asked_for,
     history_and_children_are_lists_too,
@@ -64,8 +65,11 @@ fn a_job_is_what_was_asked_for(database: TestDatabase) {
         seen.iter().all(|text| !text.contains("glpat-secret")),
         "the token is shown"
     );
+}
 
-    // The least that can be asked for.
+fn the_least_is_enough(database: TestDatabase) {
+    let server = Setup::new(database).start();
+    let api = server.api();
     let least = json!({ "job_type": "crawl_user", "gitlab_host": "localhost", "account_id": "acme" });
     let first = api.create(&least).json();
     assert_eq!(first["web_app_job_id"], first["id"]);

@@ -3,7 +3,7 @@
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::support::{Crawler, LiveStream, Setup, on_both_databases};
+use crate::support::{Api, Crawler, LiveStream, Setup, on_both_databases};
 
 on_both_databases!(
     a_crawl_from_submission_to_the_last_child,
@@ -48,6 +48,27 @@ fn a_crawl_from_submission_to_the_last_child(database: TestDatabase) {
     crawler.discovered(&root, &found);
     crawler.discovered(&root, &found[..1]);
     crawler.completed(&root);
+    crawl_the_children(&api, &mut crawler, &root);
+
+    let ended = api.job(&root);
+    assert_eq!((&ended["status"], &ended["children"]), (&json!("completed"), &json!(2)));
+    assert_eq!((&ended["session"], &ended["failures"]), (&Value::Null, &json!(0)));
+    let result = json!({
+        "summary": "100 issues", "output_files": ["issues.jsonl"], "output_files_total": 1, "total_duration": 4000,
+    });
+    assert_eq!(ended["result"], result);
+    assert_eq!(api.arrows(&root), ["submit", "claim", "start", "finish"]);
+    let totals = api.get(&format!("/api/v1/jobs/{root}/progress")).ok();
+    assert_eq!(
+        (&totals["overall_completion"], &totals["time_elapsed"]),
+        (&json!(1.0), &json!(4000.0))
+    );
+    assert_eq!(totals["entities"][0]["total_processed"], 100);
+    assert_eq!(crawler.settle(&api)["jobs"], json!([]));
+    assert!(!server.log().contains("glpat-secret"), "the token is in the log");
+}
+
+fn crawl_the_children(api: &Api, crawler: &mut Crawler, root: &str) {
     let mut children: Vec<_> = (0..2).map(|_| crawler.assignment()).collect();
     children.sort_by_key(|child| child.data["entity_id"].to_string());
     for (child, (job_type, entity)) in children.iter().zip([("crawl_group", "g1"), ("crawl_project", "p1")]) {
@@ -72,21 +93,6 @@ fn a_crawl_from_submission_to_the_last_child(database: TestDatabase) {
         assert_eq!((&told["depth"], &told["user_id"]), (&json!(1), &json!("u1")));
         assert_eq!(api.arrows(&child.id), ["discover", "claim", "start", "finish"]);
     }
-
-    let ended = api.job(&root);
-    assert_eq!((&ended["status"], &ended["children"]), (&json!("completed"), &json!(2)));
-    assert_eq!((&ended["session"], &ended["failures"]), (&Value::Null, &json!(0)));
-    let result = json!({ "summary": "100 issues", "output_files": ["issues.jsonl"], "output_files_total": 1, "total_duration": 4000 });
-    assert_eq!(ended["result"], result);
-    assert_eq!(api.arrows(&root), ["submit", "claim", "start", "finish"]);
-    let totals = api.get(&format!("/api/v1/jobs/{root}/progress")).ok();
-    assert_eq!(
-        (&totals["overall_completion"], &totals["time_elapsed"]),
-        (&json!(1.0), &json!(4000.0))
-    );
-    assert_eq!(totals["entities"][0]["total_processed"], 100);
-    assert_eq!(crawler.settle(&api)["jobs"], json!([]));
-    assert!(!server.log().contains("glpat-secret"), "the token is in the log");
 }
 
 fn await_progress(stream: &mut LiveStream, id: &str) -> Value {

@@ -14,6 +14,7 @@ use crawlwire_server::config::{Config, Inputs};
 use crawlwire_server::{Builder, MessageError, Server, StartError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::broadcast;
 
 use crate::support::{Api, Crawler, DEADLINE, wait_until};
 
@@ -233,30 +234,10 @@ async fn middleware_sees_everything() {
     crawler.introduce(&api);
     crawler.settle(&api);
     wait_until("all have passed", || {
-        (seen
-            .lock()
-            .expect("no panic")
-            .iter()
-            .filter(|it| *it == "outer done heartbeat")
-            .count()
-            == 2)
-            .then_some(())
+        let seen = seen.lock().expect("no panic");
+        (seen.iter().filter(|it| *it == "outer done heartbeat").count() == 2).then_some(())
     });
-    let seen_in = take();
-    let of = |type_name: &str| -> Vec<_> {
-        let lines = seen_in.iter().filter(|line| line.ends_with(type_name));
-        lines.map(|line| line.rsplit_once(' ').expect("a type").0).collect()
-    };
-    assert_eq!(of("refuse_me"), ["outer before", "inner failed", "outer failed"]);
-    assert_eq!(of("drop_me"), ["outer before", "inner done", "outer done"]);
-    assert_eq!(
-        of("nobody_knows_me"),
-        ["outer before", "inner before", "inner failed", "outer failed"]
-    );
-    assert_eq!(
-        of("heartbeat")[..4],
-        ["outer before", "inner before", "inner done", "outer done"]
-    );
+    check_order(&take());
     let refused = wait_until("the refusal is logged", || {
         api.all("/api/v1/errors")
             .into_iter()
@@ -280,6 +261,29 @@ async fn middleware_sees_everything() {
         ]
     );
     server.stop().await;
+}
+
+/// The outer one comes first on the way in and last on the way back, and one that stops a message is the last to see it.
+fn check_order(seen: &[String]) {
+    for (type_name, hooks) in [
+        ("refuse_me", &["outer before", "inner failed", "outer failed"][..]),
+        ("drop_me", &["outer before", "inner done", "outer done"]),
+        (
+            "nobody_knows_me",
+            &["outer before", "inner before", "inner failed", "outer failed"],
+        ),
+        (
+            "heartbeat",
+            &["outer before", "inner before", "inner done", "outer done"],
+        ),
+    ] {
+        let told = seen
+            .iter()
+            .filter_map(|line| line.strip_suffix(type_name))
+            .map(str::trim_end);
+        assert_eq!(told.take(hooks.len()).collect::<Vec<_>>(), hooks, "{type_name}");
+    }
+    assert_eq!(seen.iter().filter(|line| line.ends_with("_me")).count(), 3 + 3 + 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -358,23 +362,7 @@ async fn what_a_program_can_see() {
     let name = crawler.name.clone();
     drop(crawler);
 
-    let mut life = Vec::new();
-    let ended = tokio::time::timeout(DEADLINE, async {
-        loop {
-            match events.recv().await.expect("an event") {
-                Event::SessionOpened { name: opened } if *opened == *name => life.push("opened".to_owned()),
-                Event::Job(fact) if fact.public_id == jobs[0] => life.push(fact.arrow.to_string()),
-                Event::Progress {
-                    public_id, progress, ..
-                } if public_id == jobs[0] => {
-                    life.push(progress.overall_completion.to_string());
-                }
-                Event::SessionClosed { name: closed } if *closed == *name => return,
-                _ => {}
-            }
-        }
-    });
-    ended.await.expect("the session closes");
+    let life = life(&mut events, &name, &jobs[0]).await;
     assert_eq!(
         life.iter().filter(|it| *it != "0.25").collect::<Vec<_>>(),
         ["opened", "submit", "claim", "start", "finish"]
@@ -382,6 +370,25 @@ async fn what_a_program_can_see() {
     assert!(life.contains(&"0.25".to_owned()));
     assert!(server.store().ping().await.is_ok());
     server.stop().await;
+}
+
+/// What is told of a session and a job of it, until the session ends.
+async fn life(events: &mut broadcast::Receiver<Event>, session: &str, job: &str) -> Vec<String> {
+    let mut life = Vec::new();
+    loop {
+        let event = tokio::time::timeout(DEADLINE, events.recv()).await;
+        match event.expect("the session closes").expect("an event") {
+            Event::SessionOpened { name } if *name == *session => life.push("opened".to_owned()),
+            Event::Job(fact) if fact.public_id == job => life.push(fact.arrow.to_string()),
+            Event::Progress {
+                public_id, progress, ..
+            } if public_id == job => {
+                life.push(progress.overall_completion.to_string());
+            }
+            Event::SessionClosed { name } if *name == *session => return life,
+            _ => {}
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,14 +33,12 @@ fn await_errors(api: &Api, count: usize) -> Vec<Value> {
     errors
 }
 
-fn a_bad_line_is_explained_and_costs_nothing_else(database: TestDatabase) {
-    let server = Setup::new(database).set("SOCKET_MAX_MESSAGE_SIZE", 2048).start();
-    let api = server.api();
-    let mut crawler = server.crawler();
+/// Bad lines, the category of each, and a part of what is said of it.
+fn bad_lines() -> [(Vec<u8>, &'static str, &'static str); 8] {
     let heartbeat = |data: Value| message("heartbeat", None, &data);
     let long = heartbeat(json!({ "active_jobs": 0, "last_activity": MARKER.repeat(500), "system_status": "idle" }));
     let failed = json!({ "job_type": "x", "error_context": { "error_message": MARKER, "retry_count": MARKER } });
-    let lines: [(Vec<u8>, &str, &str); 8] = [
+    [
         (
             format!(r#"{{"type":"heartbeat","data":"{MARKER}"#).into(),
             "message_parsing",
@@ -73,7 +71,14 @@ fn a_bad_line_is_explained_and_costs_nothing_else(database: TestDatabase) {
             "nobody handles",
         ),
         (long.into(), "message_validation", "2049 bytes or more"),
-    ];
+    ]
+}
+
+fn a_bad_line_is_explained_and_costs_nothing_else(database: TestDatabase) {
+    let server = Setup::new(database).set("SOCKET_MAX_MESSAGE_SIZE", 2048).start();
+    let api = server.api();
+    let mut crawler = server.crawler();
+    let lines = bad_lines();
     for (line, ..) in &lines {
         crawler.send_bytes(&[line, b"\n".as_slice()].concat());
     }
@@ -99,6 +104,37 @@ fn a_bad_line_is_explained_and_costs_nothing_else(database: TestDatabase) {
     assert!(api.job(&job)["attempt"] == 0);
 }
 
+const NASTY: &str = "a\u{0}b\u{202e}<script>\u{1b}[31m\u{10ffff}";
+
+/// Messages about a job that is not there.
+fn speak_of_nothing(crawler: &mut Crawler, job: &str) {
+    let count = json!({ "entity_type": NASTY, "total_discovered": i64::MAX, "total_processed": 0 });
+    for (type_name, data) in [
+        ("job_started", json!({ "job_type": NASTY })),
+        (
+            "job_progress",
+            json!({ "progress": [count], "overall_completion": 1, "time_elapsed": 1e308 }),
+        ),
+        (
+            "jobs_discovered",
+            json!({ "discovered_jobs": [], "discovery_summary": {} }),
+        ),
+        (
+            "token_refresh_request",
+            json!({ "current_token_expired": true, "error_details": NASTY }),
+        ),
+    ] {
+        crawler.say(type_name, Some(job), &data);
+    }
+}
+
+fn nasty_item(entity: &str) -> Value {
+    json!({
+        "job_type": "crawl_user", "entity_id": entity, "namespace_path": NASTY, "entity_name": NASTY,
+        "priority": -1e308, "estimated_size": { NASTY: 1e308 },
+    })
+}
+
 fn hostile_words_in_good_messages_harm_nobody(database: TestDatabase) {
     let server = Setup::new(database).start();
     let api = server.api();
@@ -109,60 +145,34 @@ fn hostile_words_in_good_messages_harm_nobody(database: TestDatabase) {
     given.sort();
     assert_eq!(given, jobs);
 
-    let nasty = "a\u{0}b\u{202e}<script>\u{1b}[31m\u{10ffff}";
-    for job in ["", "\u{0}", nasty, "' OR 1=1 --", &"x".repeat(100_000)]
-        .into_iter()
-        .filter(|job| !job.is_empty())
-    {
-        let job = Some(job);
-        let count = json!({ "entity_type": nasty, "total_discovered": i64::MAX, "total_processed": 0 });
-        crawler.say("job_started", job, &json!({ "job_type": nasty }));
-        crawler.say(
-            "job_progress",
-            job,
-            &json!({ "progress": [count], "overall_completion": 1, "time_elapsed": 1e308 }),
-        );
-        crawler.say(
-            "jobs_discovered",
-            job,
-            &json!({ "discovered_jobs": [], "discovery_summary": {} }),
-        );
-        crawler.say(
-            "token_refresh_request",
-            job,
-            &json!({ "current_token_expired": true, "error_details": nasty }),
-        );
+    for job in ["\u{0}", NASTY, "' OR 1=1 --", &"x".repeat(100_000)] {
+        speak_of_nothing(&mut crawler, job);
     }
     let count = json!({
-        "entity_type": nasty, "total_discovered": i64::MAX, "total_processed": i64::MAX, "sub_collection": nasty,
+        "entity_type": NASTY, "total_discovered": i64::MAX, "total_processed": i64::MAX, "sub_collection": NASTY,
         "estimated_remaining": -1e308,
     });
     let progress = json!({ "progress": vec![count.clone(); 50], "overall_completion": 1, "time_elapsed": 1e308 });
     crawler.say("job_progress", Some(&mine), &progress);
-    let item = |entity: &str| {
-        json!({
-            "job_type": "crawl_user", "entity_id": entity, "namespace_path": nasty, "entity_name": nasty,
-            "priority": -1e308, "estimated_size": { nasty: 1e308 },
-        })
-    };
-    let items = json!({ "discovered_jobs": [item(nasty), item(""), item("u1")], "discovery_summary": {} });
+    let items = [NASTY, "", "u1"].map(nasty_item);
+    let items = json!({ "discovered_jobs": items, "discovery_summary": {} });
     crawler.say("jobs_discovered", Some(&mine), &items);
     other.discovered(&others, &[("crawl_project", "p1")]);
     other.completed(&others);
     api.await_status(&others, "completed");
     let error = json!({
-        "error_type": nasty, "error_message": nasty, "stack_trace": nasty, "is_recoverable": false,
-        "request_details": { "url": nasty, "status_code": 1e308, "response_headers": { nasty: nasty } },
+        "error_type": NASTY, "error_message": NASTY, "stack_trace": NASTY, "is_recoverable": false,
+        "request_details": { "url": NASTY, "status_code": 1e308, "response_headers": { NASTY: NASTY } },
     });
     crawler.say(
         "job_failed",
         Some(&mine),
         &json!({
-            "job_type": nasty, "error_context": error, "partial_results": [count], "recovery_suggestion": nasty,
+            "job_type": NASTY, "error_context": error, "partial_results": [count], "recovery_suggestion": NASTY,
         }),
     );
     let ended = api.await_status(&mine, "failed");
-    assert_eq!(ended["error"]["error_message"], nasty);
+    assert_eq!(ended["error"]["error_message"], NASTY);
     let children = api.all(&format!("/api/v1/jobs/{mine}/children"));
     assert_eq!(children.len(), 3, "each item became a job");
     api.get(&format!("/api/v1/jobs/{mine}/progress")).ok();

@@ -7,7 +7,8 @@ use crawlwire_persistence::testing::TestDatabase;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::{Setup, on_both_databases};
+use crate::support::server::postgres;
+use crate::support::{Setup, on_both_databases, wait_until};
 
 on_both_databases!(
     a_crawler_goes_on_with_all_its_jobs,
@@ -116,7 +117,7 @@ fn what_was_acknowledged_is_there(database: TestDatabase) {
                 }
             });
         }
-        crate::support::wait_until("there are enough", || {
+        wait_until("there are enough", || {
             (acknowledged.lock().expect("no panic").len() > 40).then_some(())
         });
         server.kill();
@@ -136,4 +137,43 @@ fn what_was_acknowledged_is_there(database: TestDatabase) {
     }
     let job = json!({ "job_type": "crawl_user", "gitlab_host": "localhost", "account_id": "acme" });
     api.create(&job).problem(429, "queue_full");
+}
+
+/// Ends every other connection to the database.
+const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+#[test]
+fn a_database_that_goes_away_for_a_moment_costs_nothing() {
+    let Some(database) = postgres() else { return };
+    let server = Setup::new(database).set("SOCKET_MAX_CONCURRENT_JOBS", 2).start();
+    let api = server.api();
+    let jobs: Vec<_> = (0..20).map(|_| api.submit("crawl_project")).collect();
+    let mut crawler = server.crawler();
+    for number in 0..2 * jobs.len() {
+        let job = crawler.assignment().id;
+        crawler.progress(&job, 0.5, 50);
+        if jobs.contains(&job) {
+            crawler.discovered(&job, &[("crawl_user", &job)]);
+        }
+        crawler.completed(&job);
+        if number % 4 == 0 {
+            assert!(server.execute(CUT) > 0);
+        }
+    }
+    wait_until("it is ready", || (api.get("/health/ready").status == 200).then_some(()));
+    let told = wait_until("the last one is done", || {
+        let told = api.all("/api/v1/jobs?limit=500");
+        told.iter().all(|job| job["status"] == "completed").then_some(told)
+    });
+    assert_eq!(told.len(), 2 * jobs.len());
+    for job in told {
+        assert_eq!((&job["attempt"], &job["fence"]), (&json!(1), &json!(1)), "{job:#}");
+        let arrows = api.arrows(job["id"].as_str().expect("an id"));
+        assert_eq!(
+            arrows.iter().filter(|arrow| *arrow == "finish").count(),
+            1,
+            "{arrows:?}"
+        );
+    }
 }

@@ -20,8 +20,12 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_crawlwire");
 
 /// A database on PostgreSQL, where there is one.
 pub(crate) fn postgres() -> Option<TestDatabase> {
+    block_on(TestDatabase::postgres())
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(TestDatabase::postgres())
+    runtime.expect("a runtime").block_on(future)
 }
 
 /// How a server is to be started.
@@ -220,6 +224,11 @@ impl TestServer {
         let mut crawler = Crawler::process(&self.socket());
         crawler.introduce(&self.api());
         crawler
+    }
+
+    /// Runs a statement past the server, on its database.
+    pub(crate) fn execute(&self, statement: &str) -> u64 {
+        block_on(self.setup.database.execute(statement)).expect("the database takes it")
     }
 
     /// What the server has logged, over all its runs.

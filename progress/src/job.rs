@@ -166,6 +166,26 @@ pub struct Job {
 }
 
 impl Job {
+    /// A new job, ready to be given out.
+    pub fn queued(key: JobKey, resume: bool) -> Self {
+        Self {
+            key,
+            state: State::Queued,
+            pause_reason: None,
+            fence: Fence(0),
+            session: None,
+            attempt: 0,
+            failures: 0,
+            misses: 0,
+            run_at: None,
+            assigned_at: None,
+            started_at: None,
+            deadline: None,
+            finished_at: None,
+            resume,
+        }
+    }
+
     /// What the states mean, as a check for tests; the database holds the same as constraints.
     ///
     /// # Errors

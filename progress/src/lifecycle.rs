@@ -265,22 +265,7 @@ mod tests {
     const SESSION: SessionKey = SessionKey(1);
 
     fn queued() -> Job {
-        Job {
-            key: JobKey(1),
-            state: State::Queued,
-            pause_reason: None,
-            fence: Fence(0),
-            session: None,
-            attempt: 0,
-            failures: 0,
-            misses: 0,
-            run_at: None,
-            assigned_at: None,
-            started_at: None,
-            deadline: None,
-            finished_at: None,
-            resume: false,
-        }
+        Job::queued(JobKey(1), false)
     }
 
     fn take(job: &mut Job, event: Event, now: i64) -> Result<Arrow, Refusal> {

@@ -7,8 +7,8 @@ use crawlwire_protocol::message::DiscoveredJob;
 use super::batch::{Batch, runs_under, touch};
 use super::{Credential, CredentialWrite, LoadedJob, NewEvent, NewJobRow, child_identity};
 use crate::discovery::{Verdict, identity, over_budget};
-use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, Timestamp};
-use crate::job::{Arrow, Job, State};
+use crate::ids::{AccountKey, CredentialKey, JobKey, Timestamp};
+use crate::job::{Arrow, Job};
 use crate::lifecycle::Refusal;
 use crate::priority;
 use crate::store::{Fact, Holder, NewJob, Outcome, Rejection};
@@ -42,7 +42,7 @@ impl Batch<'_> {
             .or_else(|| new.spec.namespace_path.clone())
             .unwrap_or_default();
         let row = NewJobRow {
-            job: fresh_job(key, new.resume),
+            job: Job::queued(key, new.resume),
             identity: identity(&generation, &new.spec.host, new.spec.job_type, &entity),
             lineage: Lineage {
                 parent: None,
@@ -106,7 +106,7 @@ impl Batch<'_> {
     ) -> Fact {
         let key = JobKey(self.fresh_key());
         let row = NewJobRow {
-            job: fresh_job(key, false),
+            job: Job::queued(key, false),
             web_app_job_id: public_id.clone(),
             identity,
             lineage: Lineage {
@@ -210,25 +210,6 @@ impl Batch<'_> {
             token: token.clone(),
         });
         Some(credential.key)
-    }
-}
-
-fn fresh_job(key: JobKey, resume: bool) -> Job {
-    Job {
-        key,
-        state: State::Queued,
-        pause_reason: None,
-        fence: Fence(0),
-        session: None,
-        attempt: 0,
-        failures: 0,
-        misses: 0,
-        run_at: None,
-        assigned_at: None,
-        started_at: None,
-        deadline: None,
-        finished_at: None,
-        resume,
     }
 }
 

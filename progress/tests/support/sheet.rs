@@ -6,7 +6,7 @@ use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::plan::{Credential, LoadedJob, NewJobRow, Plan, Session, Snapshot, plan};
 use crawlwire_progress::store::{Op, Outcome};
 use crawlwire_progress::view::{Lineage, ProgressView};
-use crawlwire_progress::{AccountKey, Fence, Job, JobKey, Policy, SessionKey, State, Timestamp};
+use crawlwire_progress::{AccountKey, Job, JobKey, Policy, SessionKey, Timestamp};
 
 use super::name_of;
 
@@ -48,22 +48,7 @@ impl Sheet {
     /// A queued job without a parent.
     pub(crate) fn job(&mut self, key: i64) -> JobKey {
         let key = JobKey(key);
-        let job = Job {
-            key,
-            state: State::Queued,
-            pause_reason: None,
-            fence: Fence(0),
-            session: None,
-            attempt: 0,
-            failures: 0,
-            misses: 0,
-            run_at: None,
-            assigned_at: None,
-            started_at: None,
-            deadline: None,
-            finished_at: None,
-            resume: false,
-        };
+        let job = Job::queued(key, false);
         let lineage = Lineage {
             parent: None,
             root: key,

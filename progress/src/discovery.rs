@@ -11,13 +11,7 @@ use crate::policy::Policy;
 ///
 /// So a batch that is sent twice, or is found again by another parent, creates nothing twice. 128 bits of SHA-256 in hex.
 pub fn identity(generation: &str, host: &str, job_type: JobType, entity: &str) -> String {
-    let mut hash = Sha256::new();
-    for part in [generation, host, job_type.as_str(), entity] {
-        // Lengths keep ("ab", "c") apart from ("a", "bc").
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize()
+    digest([generation, host, job_type.as_str(), entity])
         .iter()
         .take(16)
         .fold(String::with_capacity(32), |mut text, byte| {
@@ -25,6 +19,17 @@ pub fn identity(generation: &str, host: &str, job_type: JobType, entity: &str) -
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+/// A hash of texts, in order.
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // Lengths keep ("ab", "c") apart from ("a", "bc").
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 /// What became of one discovered item.
@@ -47,6 +52,8 @@ pub enum Budget {
     Children,
     /// Jobs below the submitted job.
     Tree,
+    /// Jobs of the account that have not ended.
+    Account,
 }
 
 impl Budget {
@@ -56,22 +63,37 @@ impl Budget {
             Self::Depth => "depth",
             Self::Children => "children",
             Self::Tree => "tree",
+            Self::Account => "account",
         }
     }
 }
 
+/// What has been used of each budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Levels of the parent below the submitted job.
+    pub depth: i32,
+    /// Children of the parent.
+    pub children: i64,
+    /// Jobs below the submitted job.
+    pub tree_jobs: i64,
+    /// Jobs of the account that have not ended.
+    pub account_jobs: i64,
+}
+
 /// The budget that stands against one more child, if any.
-pub fn over_budget(policy: &Policy, parent_depth: i32, children: i64, tree_jobs: i64) -> Option<Budget> {
+pub fn over_budget(policy: &Policy, used: Used) -> Option<Budget> {
     let reached = |count: i64, limit: u64| u64::try_from(count).unwrap_or(0) >= limit;
-    if reached(parent_depth.into(), policy.tree_depth_max.into()) {
-        Some(Budget::Depth)
-    } else if reached(children, policy.children_max) {
-        Some(Budget::Children)
-    } else if reached(tree_jobs, policy.tree_jobs_max) {
-        Some(Budget::Tree)
-    } else {
-        None
-    }
+    let budgets = [
+        (Budget::Depth, i64::from(used.depth), u64::from(policy.tree_depth_max)),
+        (Budget::Children, used.children, policy.children_max),
+        (Budget::Tree, used.tree_jobs, policy.tree_jobs_max),
+        (Budget::Account, used.account_jobs, policy.account_jobs_max),
+    ];
+    budgets
+        .into_iter()
+        .find(|(_, count, limit)| reached(*count, *limit))
+        .map(|(budget, ..)| budget)
 }
 
 #[cfg(test)]
@@ -99,11 +121,28 @@ mod tests {
             tree_depth_max: 2,
             children_max: 3,
             tree_jobs_max: 10,
+            account_jobs_max: 20,
             ..Policy::default()
         };
-        assert_eq!(over_budget(&policy, 1, 2, 9), None);
-        assert_eq!(over_budget(&policy, 2, 2, 9), Some(Budget::Depth));
-        assert_eq!(over_budget(&policy, 1, 3, 9), Some(Budget::Children));
-        assert_eq!(over_budget(&policy, 1, 2, 10), Some(Budget::Tree));
+        let within = Used {
+            depth: 1,
+            children: 2,
+            tree_jobs: 9,
+            account_jobs: 19,
+        };
+        assert_eq!(over_budget(&policy, within), None);
+        assert_eq!(over_budget(&policy, Used { depth: 2, ..within }), Some(Budget::Depth));
+        let wide = Used { children: 3, ..within };
+        assert_eq!(over_budget(&policy, wide), Some(Budget::Children));
+        let large = Used {
+            tree_jobs: 10,
+            ..within
+        };
+        assert_eq!(over_budget(&policy, large), Some(Budget::Tree));
+        let many = Used {
+            account_jobs: 20,
+            ..within
+        };
+        assert_eq!(over_budget(&policy, many), Some(Budget::Account));
     }
 }

@@ -1,6 +1,7 @@
 //! States, arrows, and the part of a job that arrows change.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
 
@@ -129,7 +130,101 @@ named! {
         Release = "release",
         /// It ran longer than it may: → delayed for a retry, or failed.
         Deadline = "deadline",
+        /// Somebody wishes a held job to end. It is the session's turn to confirm.
+        WantCancel = "want_cancel",
+        /// Somebody wishes a held job to be held back. It is the session's turn to confirm.
+        WantPause = "want_pause",
+        /// The session did what was wished: → cancelled, paused.
+        Confirm = "confirm",
+        /// The session did not do in time what was wished, or cannot be asked: → cancelled, paused.
+        Force = "force",
+        /// Somebody ended a job that nobody held: → cancelled.
+        Cancel = "cancel",
+        /// Somebody held back a job that nobody held: → paused.
+        Pause = "pause",
+        /// Somebody let a held back job go on: → queued, delayed; or took back the wish to pause it.
+        Resume = "resume",
+        /// Somebody gave a failed or cancelled job another chance: → queued.
+        Retry = "retry",
+        /// Somebody gave a quarantined or failed job another chance, with others like it: → queued.
+        Redrive = "redrive",
+        /// Somebody changed its place in the queue.
+        SetPriority = "set_priority",
     }
+}
+
+named! {
+    /// What somebody wishes of a job that a session holds.
+    Want {
+        /// It shall end.
+        Cancel = "cancel",
+        /// It shall be held back.
+        Pause = "pause",
+    }
+}
+
+named! {
+    /// Where a job and everything below it is, see [`Tree`].
+    TreeStatus {
+        /// Something is still to be done.
+        Open = "open",
+        /// The job and everything below it ended well.
+        Completed = "completed",
+        /// All ended; the job, or something below it, badly.
+        Failed = "failed",
+        /// All ended; the job because somebody wished so.
+        Cancelled = "cancelled",
+    }
+}
+
+/// What a job says of everything below it. A job's own state never waits for its children; this does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tree {
+    /// Children it has.
+    pub children: i64,
+    /// Jobs below it, on all levels; counted at roots only.
+    pub jobs: i64,
+    /// Children whose own tree is open.
+    pub open_children: i64,
+    /// Children whose own tree is over, and not well.
+    pub failed_children: i64,
+    /// Where the job and everything below it is.
+    pub status: TreeStatus,
+    /// When it was over; set exactly when it is not open.
+    pub settled_at: Option<Timestamp>,
+}
+
+impl Tree {
+    /// Of a job that has just begun.
+    pub const NEW: Self = Self {
+        children: 0,
+        jobs: 0,
+        open_children: 0,
+        failed_children: 0,
+        status: TreeStatus::Open,
+        settled_at: None,
+    };
+
+    /// The status that follows from the job's own state and its children.
+    pub const fn status_with(&self, state: State) -> TreeStatus {
+        match state {
+            _ if self.open_children > 0 || !state.is_terminal() => TreeStatus::Open,
+            State::Cancelled => TreeStatus::Cancelled,
+            State::Completed if self.failed_children == 0 => TreeStatus::Completed,
+            _ => TreeStatus::Failed,
+        }
+    }
+}
+
+/// What a job may ask for itself in place of the server's numbers. Children inherit it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobLimits {
+    /// How long one attempt may run.
+    pub timeout: Option<Duration>,
+    /// Failures that are tried again.
+    pub retry_attempts: Option<u32>,
+    /// Before the first retry.
+    pub retry_delay: Option<Duration>,
 }
 
 /// The part of a job that arrows change: one row of the store.
@@ -151,7 +246,7 @@ pub struct Job {
     pub failures: i32,
     /// How often in a row it was given out and never started.
     pub misses: i32,
-    /// When it may run; set exactly when delayed.
+    /// When it may run; set when delayed, and kept while it is held back.
     pub run_at: Option<Timestamp>,
     /// When it was given out; set exactly when leased.
     pub assigned_at: Option<Timestamp>,
@@ -163,6 +258,16 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// Whether the next assignment asks the crawler to go on where an earlier attempt stopped.
     pub resume: bool,
+    /// What somebody wishes of it; only when leased.
+    pub want: Option<Want>,
+    /// Until when the session may confirm; set exactly when something is wished.
+    pub want_deadline: Option<Timestamp>,
+    /// Higher runs first.
+    pub priority: f64,
+    /// Its place in the queue, see [`priority::due`](crate::priority::due).
+    pub due: i64,
+    /// Its own numbers. Never change.
+    pub limits: JobLimits,
 }
 
 impl Job {
@@ -183,6 +288,11 @@ impl Job {
             deadline: None,
             finished_at: None,
             resume,
+            want: None,
+            want_deadline: None,
+            priority: 1.0,
+            due: 0,
+            limits: JobLimits::default(),
         }
     }
 
@@ -209,8 +319,17 @@ impl Job {
                 "finished_at exactly when terminal",
             ),
             (
-                self.run_at.is_some() == (self.state == State::Delayed),
-                "run_at exactly when delayed",
+                self.run_at.is_some() || self.state != State::Delayed,
+                "run_at when delayed",
+            ),
+            (
+                self.run_at.is_none() || matches!(self.state, State::Delayed | State::Paused),
+                "run_at only when delayed or paused",
+            ),
+            (self.want.is_none() || self.state.is_leased(), "a wish only when leased"),
+            (
+                self.want.is_some() == self.want_deadline.is_some(),
+                "a wish has a deadline",
             ),
             (
                 self.pause_reason.is_some() == (self.state == State::Paused),

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`job`] | states, arrows, and the part of a job that arrows change |
 //! | [`lifecycle`] | [`apply`](lifecycle::apply): one arrow on one job, or why not |
+//! | [`admit`] | who may run a job now, or what it waits for |
 //! | [`retry`], [`priority`], [`discovery`] | delays, the order of the queue, identity and budgets of children |
 //! | [`store`] | the port: operations, outcomes, facts, queries, and the trait [`Store`] |
 //! | [`plan`] | a batch of operations over loaded rows → the rows to write, in one transaction |
 //! | [`memory`] | a store in memory, for tests and simulations |
 
+pub mod admit;
 pub mod discovery;
 pub mod ids;
 pub mod job;
@@ -26,6 +28,6 @@ pub mod store;
 pub mod view;
 
 pub use ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
-pub use job::{Arrow, Job, PauseReason, State};
+pub use job::{Arrow, Job, PauseReason, State, TreeStatus, Want};
 pub use policy::Policy;
 pub use store::{Committed, Fact, Op, Outcome, Store, StoreError};

@@ -8,15 +8,20 @@
 //!                            │        │  └──── expire ────┴────────────┘ │ │
 //!                            └────────│── finish (retry), deadline ──────┘ │
 //!                                     └─ 20 misses: paused                 └─ finish ▶ completed, failed
+//!
+//!   held (assigned, running):  want_cancel, want_pause;  then confirm or force ▶ cancelled, paused
+//!   not held:                  cancel ▶ cancelled;  pause ▶ paused ─ resume, redrive ▶ queued, delayed
+//!   ended:                     failed, cancelled ─ retry ▶ queued;  failed ─ redrive ▶ queued
 //! ```
 //!
-//! A recovery never overwrites a finished job, because every arrow but the first asks for a state that is not terminal.
-//! Whoever speaks for a lease must name session and fence: anything else is [`Refusal::Stale`] and has no effect.
+//! A recovery never overwrites a finished job, because every arrow asks for a state that is not terminal, but for retry
+//! and redrive. Whoever speaks for a lease must name session and fence: anything else is [`Refusal::Stale`] and has no
+//! effect. A job that would go back to the queue while something is wished of it goes where it was wished to go.
 
-use crate::ids::{Fence, SessionKey, Timestamp};
-use crate::job::{Arrow, Job, PauseReason, State};
-use crate::policy::Policy;
-use crate::retry;
+use crate::ids::{SessionKey, Timestamp};
+use crate::job::{Arrow, Job, PauseReason, State, Want};
+use crate::policy::{Guard, Policy};
+use crate::{Fence, priority, retry};
 
 /// Who speaks for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub struct Lease {
 }
 
 /// What happens to a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
     /// Give it to a session.
     Claim(SessionKey),
@@ -42,6 +47,9 @@ pub enum Event {
         lease: Lease,
         /// Whether another attempt may help.
         recoverable: bool,
+        /// Whether it was not the job's fault: its credentials are known to be bad. Then it is tried again and does not
+        /// count.
+        free: bool,
     },
     /// The assignment could not be delivered, or was never started.
     Release(Lease),
@@ -54,6 +62,26 @@ pub enum Event {
     Deadline,
     /// The time of a delayed job came.
     Promote,
+    /// Somebody wishes it to end or to be held back. Takes effect at once when nobody holds it; else the session has
+    /// until `until` to confirm.
+    Wish {
+        /// What.
+        want: Want,
+        /// Now, for a session that cannot be asked.
+        until: Timestamp,
+    },
+    /// The session did what was wished.
+    Confirm(Lease),
+    /// The session did not, in time.
+    Force,
+    /// A held back job may go on.
+    Resume,
+    /// A job that ended badly gets another chance.
+    Retry,
+    /// A quarantined job, or one that failed, gets another chance.
+    Redrive,
+    /// Its place in the queue changes.
+    SetPriority(f64),
 }
 
 /// Why an arrow was not taken. A normal answer, not a failure.
@@ -77,6 +105,45 @@ pub enum Refusal {
     /// The job is held by a crawler that cannot be shown to be this one.
     #[error("held by another crawler")]
     HeldByAnother,
+    /// The job is held by an earlier connection of this crawler, whose end is not known yet.
+    #[error("an earlier connection of this crawler still holds it")]
+    StillConnected,
+    /// A gate is closed before the job.
+    #[error("a gate is closed before the job")]
+    GateClosed,
+    /// The job's account holds as many jobs as it may.
+    #[error("the account holds as many jobs as it may")]
+    AccountShare,
+    /// The session does not run such jobs.
+    #[error("the session does not run such jobs")]
+    NotCapable,
+    /// Nobody wishes that.
+    #[error("nothing was wished of the job")]
+    NotWanted,
+    /// It is so already.
+    #[error("it is so already")]
+    AlreadySo,
+    /// The job has ended.
+    #[error("the job has ended")]
+    Ended,
+    /// The job is to be cancelled.
+    #[error("the job is being cancelled")]
+    Cancelling,
+    /// Only what is paused can go on.
+    #[error("the job is not paused by anybody")]
+    NotPaused,
+    /// Only what failed or was cancelled can be tried again.
+    #[error("the job has neither failed nor been cancelled")]
+    NotRetryable,
+    /// Only what is quarantined or failed can be given out anew.
+    #[error("the job is neither quarantined nor failed")]
+    NotRedrivable,
+    /// Only a submitted job can be treated with everything below it.
+    #[error("the job was discovered by another; name the submitted job at the top")]
+    NotRoot,
+    /// Something in the tree is still to be done.
+    #[error("the job, or something below it, has not ended")]
+    TreeOpen,
 }
 
 impl Refusal {
@@ -89,6 +156,19 @@ impl Refusal {
             Self::NotDue => "not_due",
             Self::AlreadyStarted => "already_started",
             Self::HeldByAnother => "held_by_another",
+            Self::StillConnected => "still_connected",
+            Self::GateClosed => "gate_closed",
+            Self::AccountShare => "account_share",
+            Self::NotCapable => "not_capable",
+            Self::NotWanted => "not_wanted",
+            Self::AlreadySo => "already_so",
+            Self::Ended => "job_ended",
+            Self::Cancelling => "cancelling",
+            Self::NotPaused => "not_paused",
+            Self::NotRetryable => "not_retryable",
+            Self::NotRedrivable => "not_redrivable",
+            Self::NotRoot => "not_root",
+            Self::TreeOpen => "tree_open",
         }
     }
 }
@@ -103,39 +183,23 @@ impl Refusal {
 pub fn apply(job: &mut Job, event: Event, policy: &Policy, now: Timestamp, chance: f64) -> Result<Arrow, Refusal> {
     match event {
         Event::Claim(session) => claim(job, session, now),
-        Event::Start(lease) => {
-            held(job, lease)?;
-            if job.state == State::Running {
-                return Err(Refusal::AlreadyStarted);
-            }
-            start(job, policy, now);
-            Ok(Arrow::Start)
-        }
-        Event::Complete(lease) => {
-            held(job, lease)?;
-            implied_start(job, policy, now);
-            end_lease(job);
-            finish(job, State::Completed, now);
-            Ok(Arrow::Finish)
-        }
-        Event::Fail { lease, recoverable } => {
-            held(job, lease)?;
-            implied_start(job, policy, now);
-            end_lease(job);
-            job.failures += 1;
-            if recoverable {
-                retry_or_fail(job, policy, now, chance)
-            } else {
-                finish(job, State::Failed, now)
-            }
+        Event::Start(lease) => begin(job, lease, policy, now),
+        Event::Complete(lease) => complete(job, lease, policy, now),
+        Event::Fail {
+            lease,
+            recoverable,
+            free,
+        } => {
+            held(job, lease, policy)?;
+            fail(job, (recoverable, free), policy, now, chance);
             Ok(Arrow::Finish)
         }
         Event::Release(lease) => {
-            held(job, lease)?;
+            held(job, lease, policy)?;
             if job.state == State::Running {
                 return Err(Refusal::Stale);
             }
-            miss(job, policy);
+            miss(job, policy, now);
             Ok(Arrow::Release)
         }
         Event::Adopt(session) => {
@@ -152,29 +216,46 @@ pub fn apply(job: &mut Job, event: Event, policy: &Policy, now: Timestamp, chanc
             }
             job.fence = job.fence.next();
             job.failures += 1;
-            end_lease(job);
             retry_or_fail(job, policy, now, chance);
             Ok(Arrow::Deadline)
         }
         Event::Promote => {
-            if job.run_at.is_none_or(|run_at| now < run_at) {
+            if job.state != State::Delayed || job.run_at.is_none_or(|run_at| now < run_at) {
                 return Err(Refusal::NotDue);
             }
             queue(job);
             Ok(Arrow::Promote)
         }
+        Event::Wish { want, until } => wish(job, want, until, now),
+        Event::Confirm(lease) => {
+            held(job, lease, policy)?;
+            let want = job.want.ok_or(Refusal::NotWanted)?;
+            grant(job, want, now);
+            Ok(Arrow::Confirm)
+        }
+        Event::Force => force(job, now),
+        Event::Resume => resume(job, now),
+        Event::Retry => {
+            if !matches!(job.state, State::Failed | State::Cancelled) {
+                return Err(Refusal::NotRetryable);
+            }
+            anew(job);
+            Ok(Arrow::Retry)
+        }
+        Event::Redrive => {
+            if job.state != State::Failed && job.pause_reason != Some(PauseReason::Quarantined) {
+                return Err(Refusal::NotRedrivable);
+            }
+            anew(job);
+            Ok(Arrow::Redrive)
+        }
+        Event::SetPriority(value) => set_priority(job, value),
     }
 }
 
-/// Starts a job that ends without having said that it started.
-fn implied_start(job: &mut Job, policy: &Policy, now: Timestamp) {
-    if job.state == State::Assigned {
-        start(job, policy, now);
-    }
-}
-
-fn held(job: &Job, lease: Lease) -> Result<(), Refusal> {
-    let held = job.state.is_leased() && job.session == Some(lease.session) && job.fence == lease.fence;
+fn held(job: &Job, lease: Lease, policy: &Policy) -> Result<(), Refusal> {
+    let fence = job.fence == lease.fence || !policy.has(Guard::Fence);
+    let held = job.state.is_leased() && job.session == Some(lease.session) && fence;
     if held { Ok(()) } else { Err(Refusal::Stale) }
 }
 
@@ -189,12 +270,52 @@ fn claim(job: &mut Job, session: SessionKey, now: Timestamp) -> Result<Arrow, Re
     Ok(Arrow::Claim)
 }
 
+fn begin(job: &mut Job, lease: Lease, policy: &Policy, now: Timestamp) -> Result<Arrow, Refusal> {
+    held(job, lease, policy)?;
+    if job.state == State::Running {
+        return Err(Refusal::AlreadyStarted);
+    }
+    start(job, policy, now);
+    Ok(Arrow::Start)
+}
+
 fn start(job: &mut Job, policy: &Policy, now: Timestamp) {
     job.state = State::Running;
     job.attempt += 1;
     job.misses = 0;
-    job.deadline = Some(now.after(policy.job_timeout));
+    job.deadline = Some(now.after(job.limits.timeout.unwrap_or(policy.job_timeout)));
     job.started_at = job.started_at.or(Some(now));
+}
+
+/// Starts a job that ends without having said that it started.
+fn implied_start(job: &mut Job, policy: &Policy, now: Timestamp) {
+    if job.state == State::Assigned {
+        start(job, policy, now);
+    }
+}
+
+fn complete(job: &mut Job, lease: Lease, policy: &Policy, now: Timestamp) -> Result<Arrow, Refusal> {
+    held(job, lease, policy)?;
+    implied_start(job, policy, now);
+    match job.want {
+        Some(want) if !policy.has(Guard::FinishOverWant) => grant(job, want, now),
+        _ => finish(job, State::Completed, now),
+    }
+    Ok(Arrow::Finish)
+}
+
+fn fail(job: &mut Job, (recoverable, free): (bool, bool), policy: &Policy, now: Timestamp, chance: f64) {
+    implied_start(job, policy, now);
+    if free {
+        put_off(job, policy, now, chance);
+        return;
+    }
+    job.failures += 1;
+    if recoverable {
+        retry_or_fail(job, policy, now, chance);
+    } else {
+        finish(job, State::Failed, now);
+    }
 }
 
 fn expire(job: &mut Job, session: SessionKey, policy: &Policy, now: Timestamp) -> Result<Arrow, Refusal> {
@@ -202,211 +323,172 @@ fn expire(job: &mut Job, session: SessionKey, policy: &Policy, now: Timestamp) -
         return Err(Refusal::Stale);
     }
     if job.state == State::Assigned {
-        miss(job, policy);
+        miss(job, policy, now);
         return Ok(Arrow::Expire);
     }
     job.fence = job.fence.next();
     job.failures += 1;
-    end_lease(job);
-    if retry::again(policy, job.failures) {
+    if !retry::again(policy, &job.limits, job.failures) {
+        finish(job, State::Failed, now);
+    } else if let Some(want) = job.want {
+        grant(job, want, now);
+    } else {
         job.resume = true;
         queue(job);
-    } else {
-        finish(job, State::Failed, now);
     }
     Ok(Arrow::Expire)
 }
 
-fn miss(job: &mut Job, policy: &Policy) {
+/// It was given out and never started.
+fn miss(job: &mut Job, policy: &Policy, now: Timestamp) {
     job.fence = job.fence.next();
     job.misses += 1;
-    end_lease(job);
-    if job.misses >= policy.misses_max {
-        job.state = State::Paused;
-        job.pause_reason = Some(PauseReason::Quarantined);
+    if let Some(want) = job.want {
+        grant(job, want, now);
+    } else if job.misses >= policy.misses_max {
+        pause(job, PauseReason::Quarantined);
     } else {
         queue(job);
     }
 }
 
 fn retry_or_fail(job: &mut Job, policy: &Policy, now: Timestamp, chance: f64) {
-    if retry::again(policy, job.failures) {
-        job.state = State::Delayed;
-        job.run_at = Some(now.after(retry::delay(policy, job.failures, chance)));
-        job.resume = true;
+    if retry::again(policy, &job.limits, job.failures) {
+        put_off(job, policy, now, chance);
     } else {
         finish(job, State::Failed, now);
     }
 }
 
+/// Tries it again later, unless something is wished of it.
+fn put_off(job: &mut Job, policy: &Policy, now: Timestamp, chance: f64) {
+    job.resume = true;
+    if let Some(want) = job.want {
+        grant(job, want, now);
+        return;
+    }
+    end_lease(job);
+    job.state = State::Delayed;
+    job.run_at = Some(now.after(retry::delay(policy, &job.limits, job.failures, chance)));
+}
+
+fn wish(job: &mut Job, want: Want, until: Timestamp, now: Timestamp) -> Result<Arrow, Refusal> {
+    if job.state.is_terminal() {
+        let so = job.state == State::Cancelled && want == Want::Cancel;
+        return Err(if so { Refusal::AlreadySo } else { Refusal::Ended });
+    }
+    if job.state.is_leased() {
+        match (job.want, want) {
+            (Some(Want::Cancel), Want::Pause) => return Err(Refusal::Cancelling),
+            (Some(wished), want) if wished == want => return Err(Refusal::AlreadySo),
+            _ => {}
+        }
+        job.want = Some(want);
+        job.want_deadline = Some(until);
+        return Ok(match want {
+            Want::Cancel => Arrow::WantCancel,
+            Want::Pause => Arrow::WantPause,
+        });
+    }
+    if want == Want::Pause && job.state == State::Paused {
+        return Err(Refusal::AlreadySo);
+    }
+    grant(job, want, now);
+    Ok(match want {
+        Want::Cancel => Arrow::Cancel,
+        Want::Pause => Arrow::Pause,
+    })
+}
+
+fn force(job: &mut Job, now: Timestamp) -> Result<Arrow, Refusal> {
+    let want = job.want.ok_or(Refusal::NotWanted)?;
+    if job.want_deadline.is_none_or(|until| now < until) {
+        return Err(Refusal::NotDue);
+    }
+    job.fence = job.fence.next();
+    grant(job, want, now);
+    Ok(Arrow::Force)
+}
+
+/// Does what was wished.
+fn grant(job: &mut Job, want: Want, now: Timestamp) {
+    match want {
+        Want::Cancel => finish(job, State::Cancelled, now),
+        Want::Pause => {
+            job.resume |= job.attempt > 0;
+            pause(job, PauseReason::Operator);
+        }
+    }
+}
+
+fn resume(job: &mut Job, now: Timestamp) -> Result<Arrow, Refusal> {
+    if job.want == Some(Want::Pause) {
+        job.want = None;
+        job.want_deadline = None;
+        return Ok(Arrow::Resume);
+    }
+    if job.pause_reason != Some(PauseReason::Operator) {
+        return Err(Refusal::NotPaused);
+    }
+    job.pause_reason = None;
+    if job.run_at.is_some_and(|run_at| now < run_at) {
+        job.state = State::Delayed;
+    } else {
+        queue(job);
+    }
+    Ok(Arrow::Resume)
+}
+
+/// Another chance, with a clean slate. What was done before is not done again.
+fn anew(job: &mut Job) {
+    job.failures = 0;
+    job.misses = 0;
+    job.finished_at = None;
+    job.resume |= job.attempt > 0;
+    queue(job);
+}
+
+fn set_priority(job: &mut Job, value: f64) -> Result<Arrow, Refusal> {
+    if job.state.is_terminal() {
+        return Err(Refusal::Ended);
+    }
+    if job.priority.to_bits() == value.to_bits() {
+        return Err(Refusal::AlreadySo);
+    }
+    job.due = priority::moved(job.due, job.priority, value);
+    job.priority = value;
+    Ok(Arrow::SetPriority)
+}
+
 fn queue(job: &mut Job) {
+    end_lease(job);
     job.state = State::Queued;
+    job.pause_reason = None;
     job.run_at = None;
+}
+
+/// What is paused keeps the time before which it may not run.
+fn pause(job: &mut Job, reason: PauseReason) {
+    end_lease(job);
+    job.state = State::Paused;
+    job.pause_reason = Some(reason);
+}
+
+fn finish(job: &mut Job, state: State, now: Timestamp) {
+    end_lease(job);
+    job.state = state;
+    job.pause_reason = None;
+    job.run_at = None;
+    job.finished_at = Some(now);
 }
 
 fn end_lease(job: &mut Job) {
     job.session = None;
     job.assigned_at = None;
     job.deadline = None;
-}
-
-fn finish(job: &mut Job, state: State, now: Timestamp) {
-    job.state = state;
-    job.finished_at = Some(now);
+    job.want = None;
+    job.want_deadline = None;
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ids::JobKey;
-
-    const SESSION: SessionKey = SessionKey(1);
-
-    fn queued() -> Job {
-        Job::queued(JobKey(1), false)
-    }
-
-    fn take(job: &mut Job, event: Event, now: i64) -> Result<Arrow, Refusal> {
-        apply(job, event, &Policy::default(), Timestamp(now), 0.5)
-    }
-
-    fn running() -> (Job, Lease) {
-        let mut job = queued();
-        take(&mut job, Event::Claim(SESSION), 0).unwrap();
-        let lease = Lease {
-            session: SESSION,
-            fence: job.fence,
-        };
-        take(&mut job, Event::Start(lease), 0).unwrap();
-        (job, lease)
-    }
-
-    #[test]
-    fn a_plain_life() {
-        let (mut job, lease) = running();
-        assert_eq!((job.state, job.attempt, job.fence), (State::Running, 1, Fence(1)));
-        take(&mut job, Event::Complete(lease), 7).unwrap();
-        assert_eq!((job.state, job.finished_at), (State::Completed, Some(Timestamp(7))));
-    }
-
-    #[test]
-    fn an_old_fence_has_no_effect() {
-        let (mut job, lease) = running();
-        take(&mut job, Event::Expire(SESSION), 1).unwrap();
-        assert_eq!(job.state, State::Queued);
-        take(&mut job, Event::Claim(SESSION), 2).unwrap();
-        let before = job.clone();
-        for event in [
-            Event::Start(lease),
-            Event::Complete(lease),
-            Event::Fail {
-                lease,
-                recoverable: true,
-            },
-        ] {
-            assert_eq!(take(&mut job, event, 3), Err(Refusal::Stale));
-        }
-        assert_eq!(job, before);
-    }
-
-    #[test]
-    fn failures_are_retried_until_the_limit_and_the_hopeless_are_not() {
-        let (mut job, lease) = running();
-        take(
-            &mut job,
-            Event::Fail {
-                lease,
-                recoverable: false,
-            },
-            1,
-        )
-        .unwrap();
-        assert_eq!(job.state, State::Failed);
-
-        let mut job = queued();
-        for attempt in 1..=4 {
-            take(&mut job, Event::Claim(SESSION), 0).unwrap();
-            let lease = Lease {
-                session: SESSION,
-                fence: job.fence,
-            };
-            take(
-                &mut job,
-                Event::Fail {
-                    lease,
-                    recoverable: true,
-                },
-                0,
-            )
-            .unwrap();
-            assert_eq!((job.attempt, job.failures), (attempt, attempt));
-            if attempt < 4 {
-                assert_eq!(job.state, State::Delayed);
-                assert_eq!(take(&mut job, Event::Promote, 0), Err(Refusal::NotDue));
-                take(&mut job, Event::Promote, i64::MAX).unwrap();
-            }
-        }
-        assert_eq!(job.state, State::Failed);
-    }
-
-    #[test]
-    fn twenty_misses_in_a_row_quarantine() {
-        let mut job = queued();
-        for _ in 0..20 {
-            take(&mut job, Event::Claim(SESSION), 0).unwrap();
-            let lease = Lease {
-                session: SESSION,
-                fence: job.fence,
-            };
-            take(&mut job, Event::Release(lease), 0).unwrap();
-        }
-        assert_eq!(
-            (job.state, job.pause_reason),
-            (State::Paused, Some(PauseReason::Quarantined))
-        );
-        assert_eq!((job.attempt, job.failures), (0, 0));
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        let lease = (1..3_i64, 0..6_i64).prop_map(|(session, fence)| Lease {
-            session: SessionKey(session),
-            fence: Fence(fence),
-        });
-        let session = (1..3_i64).prop_map(SessionKey);
-        prop_oneof![
-            session.clone().prop_map(Event::Claim),
-            lease.clone().prop_map(Event::Start),
-            lease.clone().prop_map(Event::Complete),
-            (lease.clone(), any::<bool>()).prop_map(|(lease, recoverable)| Event::Fail { lease, recoverable }),
-            lease.prop_map(Event::Release),
-            session.clone().prop_map(Event::Adopt),
-            session.prop_map(Event::Expire),
-            Just(Event::Deadline),
-            Just(Event::Promote),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_happens_the_rules_hold(events in prop::collection::vec((event(), 0..4_000_000_i64), 1..60)) {
-            let mut job = queued();
-            let mut now = 0;
-            for (event, elapsed) in events {
-                now += elapsed;
-                let before = job.clone();
-                match take(&mut job, event, now) {
-                    Ok(_) => prop_assert!(!before.state.is_terminal(), "{before:?} was finished"),
-                    Err(_) => prop_assert_eq!(&job, &before, "a refusal changed something"),
-                }
-                prop_assert_eq!(job.check(), Ok(()));
-                prop_assert!(job.fence >= before.fence);
-                let gave_out = before.state == State::Queued && job.state == State::Assigned;
-                prop_assert!(!gave_out || job.fence == before.fence.next());
-                let lost = before.session.is_some() && job.session.is_none() && !matches!(event, Event::Complete(_) | Event::Fail { .. });
-                prop_assert!(!lost || job.fence > before.fence, "a lease was taken away without a new fence");
-            }
-        }
-    }
-}
+mod tests;

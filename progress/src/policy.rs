@@ -29,6 +29,41 @@ pub struct Policy {
     pub children_max: u64,
     /// Jobs below one submitted job.
     pub tree_jobs_max: u64,
+    /// Jobs of one account that have not ended; holds back discovered ones, item by item.
+    pub account_jobs_max: u64,
+    /// Jobs of one account that may be held at a time; any number when none.
+    pub account_held_max: Option<u64>,
+    /// How long a session that can confirm has for it.
+    pub want_timeout: Duration,
+    /// A guard that is left out, to show that tests notice.
+    #[cfg(feature = "testing")]
+    pub without: Option<Guard>,
+}
+
+/// Guards that tests must miss when they are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Whoever speaks for a lease names its fence.
+    Fence,
+    /// A lease is looked at once more, with the row at hand, before it is ended by time.
+    Expiry,
+    /// What the crawl has already is not created again.
+    ChildIdentity,
+    /// A finish wins over a wanted cancel or pause.
+    FinishOverWant,
+}
+
+impl Policy {
+    /// Whether a guard stands. It always does but in tests of the tests.
+    pub(crate) fn has(&self, guard: Guard) -> bool {
+        #[cfg(feature = "testing")]
+        return self.without != Some(guard);
+        #[cfg(not(feature = "testing"))]
+        {
+            let _ = guard;
+            true
+        }
+    }
 }
 
 impl Default for Policy {
@@ -46,6 +81,11 @@ impl Default for Policy {
             tree_depth_max: 20,
             children_max: 100_000,
             tree_jobs_max: 1_000_000,
+            account_jobs_max: 1_000_000,
+            account_held_max: None,
+            want_timeout: Duration::from_secs(30),
+            #[cfg(feature = "testing")]
+            without: None,
         }
     }
 }

@@ -2,29 +2,49 @@
 
 use std::time::Duration;
 
+use crate::job::JobLimits;
 use crate::policy::Policy;
 
-/// The delay after this many failures: doubling from `retry_delay`, capped, with full jitter.
+/// The delay after this many failures: doubling from `retry_delay` (the job's own, if it has one), capped, with full jitter.
 ///
 /// `chance` is uniform in `[0, 1)`. Full jitter spreads the retries of jobs that failed together over the whole span,
 /// so that a host that came back is not overrun.
-pub fn delay(policy: &Policy, failures: i32, chance: f64) -> Duration {
+pub fn delay(policy: &Policy, limits: &JobLimits, failures: i32, chance: f64) -> Duration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(0).min(31);
-    let span = policy
-        .retry_delay
+    let first = limits.retry_delay.unwrap_or(policy.retry_delay);
+    // A job that asks for a longer first wait than the cap gets it.
+    let span = first
         .saturating_mul(1 << doublings)
-        .min(policy.retry_delay_max);
+        .min(policy.retry_delay_max.max(first));
     span.mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// Whether a job that failed this often is tried again.
-pub fn again(policy: &Policy, failures: i32) -> bool {
-    i64::from(failures) <= i64::from(policy.retry_attempts)
+pub fn again(policy: &Policy, limits: &JobLimits, failures: i32) -> bool {
+    i64::from(failures) <= i64::from(limits.retry_attempts.unwrap_or(policy.retry_attempts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: JobLimits = JobLimits {
+        timeout: None,
+        retry_attempts: None,
+        retry_delay: None,
+    };
+
+    #[test]
+    fn a_jobs_own_numbers_go_before_the_servers() {
+        let limits = JobLimits {
+            retry_attempts: Some(0),
+            retry_delay: Some(Duration::from_secs(7200)),
+            ..NONE
+        };
+        let policy = Policy::default();
+        assert!(!again(&policy, &limits, 1));
+        assert_eq!(delay(&policy, &limits, 1, 1.0), Duration::from_secs(7200));
+    }
 
     #[test]
     fn delays_double_up_to_the_cap() {
@@ -32,10 +52,12 @@ mod tests {
             retry_delay_max: Duration::from_secs(12),
             ..Policy::default()
         };
-        let whole: Vec<_> = (1..5).map(|failures| delay(&policy, failures, 1.0).as_secs()).collect();
+        let whole: Vec<_> = (1..5)
+            .map(|failures| delay(&policy, &NONE, failures, 1.0).as_secs())
+            .collect();
         assert_eq!(whole, [5, 10, 12, 12]);
-        assert_eq!(delay(&policy, 3, 0.0), Duration::ZERO);
-        assert_eq!(delay(&policy, i32::MAX, 0.5), Duration::from_secs(6));
+        assert_eq!(delay(&policy, &NONE, 3, 0.0), Duration::ZERO);
+        assert_eq!(delay(&policy, &NONE, i32::MAX, 0.5), Duration::from_secs(6));
     }
 
     #[test]
@@ -44,6 +66,6 @@ mod tests {
             retry_attempts: 3,
             ..Policy::default()
         };
-        assert!(again(&policy, 3) && !again(&policy, 4));
+        assert!(again(&policy, &NONE, 3) && !again(&policy, &NONE, 4));
     }
 }

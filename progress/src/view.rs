@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crawlwire_protocol::message::{JobType, ProgressData};
 
+use crate::admit::Capabilities;
 use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
-use crate::job::{PauseReason, State};
+use crate::job::{JobLimits, PauseReason, State, Tree, Want};
 
 /// What a job is about. Never changes after submission.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,10 @@ pub struct JobSpec {
     pub namespace_path: Option<String>,
     /// The entity's name for people.
     pub entity_name: Option<String>,
-    /// Higher runs first.
+    /// Higher runs first. The only thing here that may change.
     pub priority: f64,
+    /// Words that its crawler must have; children inherit them. Sorted, each once.
+    pub labels: Vec<String>,
     /// `gitlab-onprem`, `gitlab-cloud`.
     pub provider: Option<String>,
     /// On whose behalf.
@@ -62,6 +65,8 @@ pub struct JobView {
     pub web_app_job_id: String,
     /// The account's name.
     pub account_id: String,
+    /// The account's row.
+    pub account: AccountKey,
     /// The parent's public id.
     pub parent_id: Option<String>,
     /// The root's public id.
@@ -84,12 +89,22 @@ pub struct JobView {
     pub attempt: i32,
     /// How often an attempt went wrong.
     pub failures: i32,
-    /// Children it has.
-    pub children: i64,
+    /// How often in a row it was given out and never started.
+    pub misses: i32,
+    /// What it says of everything below it.
+    pub tree: Tree,
     /// Whether it goes on where an earlier attempt stopped.
     pub resume: bool,
+    /// What somebody wishes of it, and until when its crawler may confirm.
+    pub want: Option<(Want, Timestamp)>,
+    /// Its own numbers.
+    pub limits: JobLimits,
     /// When it may run.
     pub run_at: Option<Timestamp>,
+    /// When it was given out.
+    pub assigned_at: Option<Timestamp>,
+    /// Until when the attempt may run.
+    pub deadline: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When a session first began.
@@ -113,10 +128,31 @@ pub struct ReadyJob {
     pub public_id: String,
     /// What it is about.
     pub spec: JobSpec,
+    /// Whose job.
+    pub account: AccountKey,
+    /// Its lane; lanes take turns.
+    pub lane: i64,
+    /// Its place in the lane.
+    pub due: i64,
     /// The token to work with.
     pub credential: Option<CredentialKey>,
     /// Whether it goes on where an earlier attempt stopped.
     pub resume: bool,
+}
+
+/// A job as the row says that a session holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldJob {
+    /// Its row.
+    pub key: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// Who holds it.
+    pub session: SessionKey,
+    /// The lease.
+    pub fence: Fence,
+    /// What somebody wishes of it.
+    pub want: Option<Want>,
 }
 
 /// One line of a job's history.
@@ -174,6 +210,46 @@ pub struct SessionView {
     pub opened_at: Timestamp,
     /// Until when it keeps its jobs.
     pub lease_expires_at: Timestamp,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Jobs it holds.
+    pub held: usize,
+}
+
+/// Something that somebody did, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditView {
+    /// Its row.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// What: the name of an act.
+    pub act: String,
+    /// To what: a job's public id, or a gate.
+    pub target: String,
+    /// With what numbers, as JSON text of an object.
+    pub detail: Option<String>,
+}
+
+/// A place that crawls found, as an account may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AreaView {
+    /// Its row.
+    pub id: i64,
+    /// Where.
+    pub host: String,
+    /// `user`, `group`, `project`.
+    pub kind: String,
+    /// Its id on the host.
+    pub entity_id: String,
+    /// Its path on the host.
+    pub path: String,
+    /// Its name for people.
+    pub name: String,
+    /// Since when the account may see it.
+    pub since: Timestamp,
 }
 
 /// An error as it was logged.

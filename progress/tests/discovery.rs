@@ -10,7 +10,6 @@ use crawlwire_progress::store::{Holder, Op, Outcome};
 use crawlwire_progress::{Arrow, Fact, Fence, JobKey, Policy, SessionKey, State, Store};
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
-use support::sheet::Sheet;
 use support::*;
 
 type Items = Vec<(String, DiscoveredJob)>;
@@ -91,8 +90,8 @@ fn a_thing_is_found_once_in_a_crawl() {
         [DUPLICATE, DUPLICATE, DUPLICATE, ACCEPTED],
         "across parents, and finished ones too"
     );
-    assert_eq!(crawl.world.view(root).children, 5);
-    assert_eq!(crawl.world.view(sibling).children, 1);
+    assert_eq!(crawl.world.view(root).tree.children, 5);
+    assert_eq!(crawl.world.view(sibling).tree.children, 1);
 
     let second = crawl.world.submitted("another-crawl");
     let second_holder = crawl.world.running(second, crawl.session);
@@ -174,8 +173,8 @@ fn each_budget_is_named_and_holds_exactly() {
         [ACCEPTED, over(Budget::Tree)],
         "five jobs below the root"
     );
-    assert_eq!(crawl.world.view(root).children, 3);
-    assert_eq!(crawl.world.view(child).children, 2);
+    assert_eq!(crawl.world.view(root).tree.children, 3);
+    assert_eq!(crawl.world.view(child).tree.children, 2);
     assert_eq!(crawl.world.store.rows().len(), 6);
 }
 
@@ -196,20 +195,19 @@ fn only_who_runs_the_job_finds_anything() {
 
 #[test]
 fn two_parents_of_a_tree_in_one_batch_share_its_budget() {
-    let mut sheet = Sheet::new(Policy {
+    let world = World::new(Policy {
         tree_jobs_max: 4,
         ..Policy::default()
     });
-    let session = sheet.session(10, None);
-    let root = sheet.job(1);
+    let (root, session) = (world.submitted("root"), world.open("s", None));
     let one = holder(session, Fence(1));
-    let first = vec![
+    world.store.apply_all(vec![
         claim(root, session),
         start(root, &one),
         discover(root, &one, groups(&["a", "b"])),
-    ];
-    sheet.batch(first);
-    let children: Vec<_> = sheet.jobs.keys().copied().filter(|key| *key != root).collect();
+    ]);
+    let rows = world.store.rows();
+    let children: Vec<_> = rows.iter().map(|row| row.key).filter(|key| *key != root).collect();
     let mut ops: Vec<_> = children
         .iter()
         .flat_map(|key| [claim(*key, session), start(*key, &one)])
@@ -217,9 +215,9 @@ fn two_parents_of_a_tree_in_one_batch_share_its_budget() {
     ops.push(discover(children[0], &one, groups(&["c", "d"])));
     ops.push(discover(children[1], &one, groups(&["c", "e"])));
     ops.push(discover(root, &one, groups(&["e"])));
-    let plan = sheet.plan(ops.clone());
+    let plan = world.store.plan_of(ops.clone());
     let roots = plan.changed.iter().filter(|changed| changed.job.key == root);
-    assert_eq!(roots.map(|changed| changed.tree_jobs).collect::<Vec<_>>(), [4]);
+    assert_eq!(roots.map(|changed| changed.tree.jobs).collect::<Vec<_>>(), [4]);
     assert_eq!(plan.new_jobs.len(), 2);
     let identities: BTreeSet<_> = plan.new_jobs.iter().map(|new| &new.identity).collect();
     assert_eq!(identities.len(), 2);
@@ -238,7 +236,10 @@ fn two_parents_of_a_tree_in_one_batch_share_its_budget() {
     let over = Verdict::OverBudget(Budget::Tree);
     assert_eq!(verdicts, [vec![ACCEPTED, ACCEPTED], vec![DUPLICATE, over], vec![over]]);
 
-    sheet.batch(ops);
+    world.store.apply_all(ops);
     let again: Vec<Op> = vec![discover(children[0], &one, groups(&["c", "d", "a"]))];
-    assert!(sheet.plan(again).changed.is_empty(), "nothing new, nothing written");
+    assert!(
+        world.store.plan_of(again).changed.is_empty(),
+        "nothing new, nothing written"
+    );
 }

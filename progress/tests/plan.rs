@@ -4,18 +4,17 @@ mod support;
 
 use std::time::Duration;
 
-use crawlwire_progress::lifecycle::{Lease, Refusal};
+use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::{Ending, Op, Outcome, Rejection};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Arrow, Fence, JobKey, Policy, SessionKey, State, Store};
 
-use support::sheet::Sheet;
 use support::*;
 
 #[test]
 fn operations_on_one_job_fold_into_one_row_and_one_event() {
-    let mut sheet = Sheet::new(Policy::default());
-    let (job, session) = (sheet.job(1), sheet.session(10, None));
+    let world = World::new(Policy::default());
+    let (job, session) = (world.submitted("job-1"), world.open("s", None));
     let holder = holder(session, Fence(1));
     let finish = Op::Finish {
         job,
@@ -25,7 +24,7 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
         },
         progress: Some(progress_view(9)),
     };
-    let plan = sheet.plan(vec![
+    let plan = world.store.plan_of(vec![
         claim(job, session),
         start(job, &holder),
         report(job, holder.lease(), 3),
@@ -49,7 +48,7 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
         (event.state, event.fence, event.attempt),
         (State::Completed, Fence(1), 1)
     );
-    assert_eq!(event.session.as_deref(), Some("session-10"));
+    assert_eq!(event.session.as_deref(), Some(&*name_of(session)));
     assert!(plan.progress.iter().all(|(key, view)| *key == job && view.attempt == 1));
     assert_eq!(plan.progress.last().unwrap().1.n, 9);
     assert_eq!(plan.backlog_change, -1);
@@ -70,9 +69,9 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
 
 #[test]
 fn an_end_without_a_start_marks_both() {
-    let mut sheet = Sheet::new(Policy::default());
-    let (job, session) = (sheet.job(1), sheet.session(10, None));
-    let plan = sheet.plan(vec![
+    let world = World::new(Policy::default());
+    let (job, session) = (world.submitted("job-1"), world.open("s", None));
+    let plan = world.store.plan_of(vec![
         claim(job, session),
         fail(job, &holder(session, Fence(1)), true),
         claim(job, session),
@@ -86,12 +85,12 @@ fn an_end_without_a_start_marks_both() {
 
 #[test]
 fn an_event_keeps_the_last_one_who_did_something() {
-    let mut sheet = Sheet::new(Policy {
+    let world = World::new(Policy {
         retry_delay: Duration::ZERO,
         ..Policy::default()
     });
-    let (job, session) = (sheet.job(1), sheet.session(10, None));
-    let plan = sheet.plan(vec![
+    let (job, session) = (world.submitted("job-1"), world.open("s", None));
+    let plan = world.store.plan_of(vec![
         claim(job, session),
         fail(job, &holder(session, Fence(1)), true),
         Op::Sweep,
@@ -100,26 +99,34 @@ fn an_event_keeps_the_last_one_who_did_something() {
     assert_eq!(plan.events[0].arrows, arrows);
     assert_eq!(
         plan.events[0].session.as_deref(),
-        Some("session-10"),
+        Some(&*name_of(session)),
         "nobody promotes a job"
     );
 }
 
 #[test]
 fn jobs_of_a_batch_are_written_in_the_order_of_their_keys() {
-    let mut sheet = Sheet::new(Policy::default());
-    let session = sheet.session(10, None);
-    let jobs = [3, 1, 2].map(|key| sheet.job(key));
-    let plan = sheet.plan(jobs.map(|job| claim(job, session)).to_vec());
-    let keys: Vec<_> = plan.changed.iter().map(|changed| changed.job.key.0).collect();
-    assert_eq!(keys, [1, 2, 3]);
+    let world = World::new(Policy::default());
+    let session = world.open("s", None);
+    let jobs = ["a", "b", "c"].map(|id| world.submitted(id));
+    let plan = world
+        .store
+        .plan_of([2, 0, 1].map(|place| claim(jobs[place], session)).to_vec());
+    let keys: Vec<_> = plan.changed.iter().map(|changed| changed.job.key).collect();
+    assert_eq!(keys, jobs);
 }
 
 #[test]
 fn what_is_refused_leaves_no_trace() {
-    let mut sheet = Sheet::new(Policy::default());
-    let (job, session, other) = (sheet.job(1), sheet.session(10, None), sheet.session(11, None));
-    sheet.batch(vec![claim(job, session), start(job, &holder(session, Fence(1)))]);
+    let world = World::new(Policy::default());
+    let (job, session, other) = (
+        world.submitted("job-1"),
+        world.open("s", None),
+        world.open("other", None),
+    );
+    world
+        .store
+        .apply_all(vec![claim(job, session), start(job, &holder(session, Fence(1)))]);
     let unknown = JobKey(99);
     let mut ops = Vec::new();
     for (job, who) in [
@@ -150,11 +157,14 @@ fn what_is_refused_leaves_no_trace() {
         adopt("job-1", other),
         adopt("nobody", other),
     ]);
-    let plan = sheet.plan(ops);
+    let plan = world.store.plan_of(ops);
     assert!(plan.changed.is_empty() && plan.events.is_empty() && plan.progress.is_empty());
     assert!(plan.new_jobs.is_empty() && plan.sessions.is_empty() && plan.credentials.is_empty());
     assert_eq!(plan.backlog_change, 0);
-    let without_effect = |outcome: &Outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Done);
+    let without_effect = |outcome: &Outcome| match outcome {
+        Outcome::Progressed { stale } => stale.len() == 1,
+        outcome => matches!(outcome, Outcome::Refused(_)),
+    };
     assert!(plan.outcomes.iter().all(without_effect), "{:?}", plan.outcomes);
 }
 
@@ -212,13 +222,13 @@ fn an_account_is_created_once_and_each_token_is_a_new_version() {
     world.submit(elsewhere);
     assert_eq!(token("elsewhere"), Some(("t3".to_owned(), 1)));
 
-    let mut sheet = Sheet::new(Policy::default());
+    let world = World::new(Policy::default());
     let stranger = |id: &str| {
         let mut new = with_token(id, id);
         new.account_id = "stranger".to_owned();
         Op::Submit(Box::new(new))
     };
-    let plan = sheet.plan(vec![stranger("a"), stranger("b")]);
+    let plan = world.store.plan_of(vec![stranger("a"), stranger("b")]);
     assert_eq!(plan.new_accounts.len(), 1);
     assert_eq!(plan.new_jobs[0].lineage.account, plan.new_accounts[0].0);
     assert_eq!(plan.new_jobs[1].lineage, {
@@ -231,8 +241,10 @@ fn an_account_is_created_once_and_each_token_is_a_new_version() {
         panic!("one row is written once: {:?}", plan.credentials)
     };
     assert_eq!((write.token.expose(), write.version), ("b", 1), "a new row begins at 1");
-    sheet.batch(vec![stranger("c")]);
-    assert_eq!(sheet.accounts.len(), 2);
+    world.store.apply_all(vec![stranger("c")]);
+    world.store.apply_all(vec![stranger("d")]);
+    let accounts: Vec<_> = world.views().iter().map(|view| view.account).collect();
+    assert_eq!(accounts[0], accounts[1], "known from then on");
 }
 
 #[test]
@@ -247,10 +259,10 @@ fn a_name_is_taken_once() {
     assert_eq!(world.submit(named("two", "web-1")), taken("one"));
     assert_eq!(ready(world.store.job("two")).unwrap(), None);
 
-    let mut sheet = Sheet::new(Policy::default());
+    let world = World::new(Policy::default());
     let mut second = named("two", "web-1");
     second.access_token = Some(crawlwire_protocol::AccessToken::new("t"));
-    let plan = sheet.plan(vec![
+    let plan = world.store.plan_of(vec![
         Op::Submit(Box::new(named("one", "web-1"))),
         Op::Submit(Box::new(second)),
     ]);
@@ -260,7 +272,9 @@ fn a_name_is_taken_once() {
         (1, 0, 1)
     );
     let unnamed = Op::Submit(Box::new(new_job("web-2")));
-    let outcomes = sheet.batch(vec![unnamed, Op::Submit(Box::new(named("three", "web-2")))]);
+    let outcomes = world
+        .store
+        .apply_all(vec![unnamed, Op::Submit(Box::new(named("three", "web-2")))]);
     assert_eq!(
         outcomes[1],
         taken("web-2"),
@@ -268,17 +282,21 @@ fn a_name_is_taken_once() {
     );
 }
 
+fn waiting(world: &World) -> usize {
+    let rows = world.store.rows();
+    rows.iter().filter(|row| row.state.is_backlog()).count()
+}
+
 #[test]
 fn a_full_queue_refuses_submissions_within_a_batch_too() {
-    let mut sheet = Sheet::new(Policy {
+    let world = World::new(Policy {
         queued_jobs_max: 2,
         ..Policy::default()
     });
-    let session = sheet.session(10, None);
-    let job = sheet.job(1);
+    let (job, session) = (world.submitted("job-1"), world.open("s", None));
     let submit = |id: &str| Op::Submit(Box::new(new_job(id)));
     let full = Outcome::Refused(Rejection::QueueFull { limit: 2 });
-    let outcomes = sheet.batch(vec![
+    let outcomes = world.store.apply_all(vec![
         submit("a"),
         submit("b"),
         claim(job, session),
@@ -289,10 +307,10 @@ fn a_full_queue_refuses_submissions_within_a_batch_too() {
     assert_eq!(outcomes[1], full);
     assert!(matches!(outcomes[3], Outcome::Submitted(_)), "a claim made room");
     assert_eq!(outcomes[4], full);
-    assert_eq!((sheet.backlog, sheet.backlog_recounted()), (2, 2));
+    assert_eq!(waiting(&world), 2);
 
     let lease = holder(session, Fence(1));
-    let outcomes = sheet.batch(vec![
+    let outcomes = world.store.apply_all(vec![
         start(job, &lease),
         discover(job, &lease, groups(&["a", "b", "c"])),
         submit("e"),
@@ -305,30 +323,26 @@ fn a_full_queue_refuses_submissions_within_a_batch_too() {
         "what a crawl finds is never held back"
     );
     assert_eq!(outcomes[2], full);
-    assert_eq!((sheet.backlog, sheet.backlog_recounted()), (5, 5));
+    assert_eq!(waiting(&world), 5);
 }
 
 #[test]
 fn a_recovery_reaches_the_operations_behind_it_in_the_batch() {
-    let mut sheet = Sheet::new(Policy::default());
-    let (job, session) = (sheet.job(1), sheet.session(10, None));
-    sheet.batch(vec![claim(job, session), start(job, &holder(session, Fence(1)))]);
-    sheet.now = sheet.now.after(sheet.policy.lease);
-    let full = sheet.now.after(sheet.policy.lease);
-    let outcomes = sheet.batch(vec![recover(true), Op::Sweep]);
+    let world = World::new(Policy::default());
+    let (job, session) = (world.submitted("job-1"), world.open("s", None));
+    world
+        .store
+        .apply_all(vec![claim(job, session), start(job, &holder(session, Fence(1)))]);
+    world.later(world.policy.lease);
+    let full = world.now().after(world.policy.lease);
+    let outcomes = world.store.apply_all(vec![recover(true), Op::Sweep]);
     assert_eq!(outcomes[1], Outcome::Swept(vec![]), "nothing expires after an outage");
-    assert_eq!(sheet.sessions[&session].lease_expires_at, full);
+    assert_eq!(world.lease_of(session), full);
 
-    sheet.now = sheet.now.after(sheet.policy.lease / 2);
-    let full = sheet.now.after(sheet.policy.lease);
-    sheet.batch(vec![Op::Disconnect(session), recover(true)]);
-    assert_eq!(sheet.sessions[&session].lease_expires_at, full, "the last one counts");
-    let lease = sheet.lease(job);
-    assert_eq!(
-        lease,
-        Lease {
-            session,
-            fence: Fence(1)
-        }
-    );
+    world.later(world.policy.lease / 2);
+    let full = world.now().after(world.policy.lease);
+    world.store.apply_all(vec![Op::Disconnect(session), recover(true)]);
+    assert_eq!(world.lease_of(session), full, "the last one counts");
+    let row = world.row(job);
+    assert_eq!((row.session, row.fence), (Some(session), Fence(1)), "nobody lost it");
 }

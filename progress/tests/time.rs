@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Op, SWEEP_MAX};
+use crawlwire_progress::store::{Act, Op, Outcome, SWEEP_MAX};
 use crawlwire_progress::{Arrow, Fact, Fence, JobKey, PauseReason, Policy, SessionKey, State, Store};
 
 use support::*;
@@ -51,14 +51,18 @@ fn a_sign_of_life_renews_a_lease_but_does_not_bring_a_connection_back() {
     let opened = world.now();
     assert_eq!(world.lease_of(session), opened.after(world.policy.lease));
     world.later(Duration::from_secs(10));
-    world.store.apply(Op::Renew(vec![session, SessionKey(99)]));
+    let lost = |lost| Outcome::Renewed { lost };
+    assert_eq!(
+        world.store.apply(Op::Renew(vec![session, SessionKey(99)])),
+        lost(vec![SessionKey(99)])
+    );
     assert_eq!(world.lease_of(session), world.now().after(world.policy.lease));
 
     world.store.apply(Op::Disconnect(session));
     let short = world.now().after(world.policy.reattach_grace);
     assert_eq!(world.lease_of(session), short);
     world.later(Duration::from_secs(1));
-    world.store.apply(Op::Renew(vec![session]));
+    assert_eq!(world.store.apply(Op::Renew(vec![session])), lost(vec![session]));
     world.store.apply(Op::Disconnect(session));
     assert_eq!(world.lease_of(session), short, "neither longer nor shorter by now");
     let view = ready(world.store.sessions(10)).unwrap().remove(0);
@@ -247,8 +251,13 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
     let theirs = refused(Refusal::HeldByAnother);
     assert_eq!(
         world.store.apply(adopt("job", new)),
-        theirs,
+        refused(Refusal::StillConnected),
         "the old connection stands"
+    );
+    assert_eq!(
+        world.store.apply(adopt("job", another)),
+        theirs,
+        "whatever becomes of that connection"
     );
     world.store.apply(Op::Disconnect(old));
     assert_eq!(world.store.apply(adopt("job", another)), theirs);
@@ -343,6 +352,22 @@ fn connections_survive_an_outage_of_the_database() {
 }
 
 #[test]
+fn nobody_could_confirm_during_an_outage() {
+    let world = world();
+    let (job, session) = (world.submitted("job"), world.open_asked("s"));
+    let holder = world.running(job, session);
+    acted(world.act(job, Act::Pause));
+    world.later(world.policy.want_timeout * 10);
+    world.store.apply(recover(true));
+    let full = world.now().after(world.policy.lease);
+    assert_eq!(world.row(job).want_deadline, Some(full));
+    assert_eq!(world.sweep(), []);
+    world.store.apply(recover(true));
+    assert_eq!(world.row(job).want_deadline, Some(full), "it does not add up");
+    moved(world.store.apply(confirm(job, &holder)));
+}
+
+#[test]
 fn the_connections_of_another_server_are_not_touched_by_a_start() {
     let world = world();
     let session = world.open("s", None);
@@ -357,17 +382,19 @@ fn the_connections_of_another_server_are_not_touched_by_a_start() {
 fn sessions_are_forgotten_a_day_after_their_end() {
     let remembered = |hours: u64| {
         let world = world();
-        let (ended, _) = (world.open("ended", None), world.open("standing", None));
+        let (ended, _) = (world.open("ended", None), world.open("silent", None));
+        let standing = world.open("standing", None);
         world.store.apply(Op::Disconnect(ended));
         world.later(Duration::from_secs(hours * 3600));
+        world.store.apply(Op::Renew(vec![standing]));
         world.sweep();
         // Shows every session that there is, by giving each a lease.
         world.store.apply(recover(true));
         let views = ready(world.store.sessions(10)).unwrap();
         views.into_iter().map(|view| view.name).collect::<Vec<_>>()
     };
-    assert_eq!(remembered(23), ["standing", "ended"]);
-    assert_eq!(remembered(25), ["standing"]);
+    assert_eq!(remembered(23), ["standing", "silent", "ended"]);
+    assert_eq!(remembered(25), ["standing"], "who holds a connection renews its lease");
 }
 
 #[test]

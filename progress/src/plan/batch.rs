@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChangedJob, LoadedJob, NewEvent, Plan, Recovery, Session, Snapshot};
-use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use super::{AccountCounts, ChangedJob, LoadedJob, NewArea, NewEvent, Plan, Recovery, Session, Snapshot};
+use crate::admit::Gate;
+use crate::ids::{AccountKey, Fence, JobKey, SessionKey, Timestamp};
 use crate::job::{Arrow, Job, State};
 use crate::lifecycle::{Event, Lease, Refusal, apply};
-use crate::policy::Policy;
+use crate::policy::{Guard, Policy};
 use crate::store::{Ending, Fact, Holder, NewSession, Op, Outcome};
 use crate::view::ProgressView;
 
@@ -33,6 +34,7 @@ pub fn plan(
         chance,
         keys,
         touched: BTreeMap::new(),
+        areas: BTreeMap::new(),
         plan: Plan::default(),
     };
     for op in ops {
@@ -58,6 +60,8 @@ pub(super) struct Batch<'a> {
     chance: &'a mut dyn FnMut() -> f64,
     keys: Vec<i64>,
     pub(super) touched: BTreeMap<JobKey, Touched>,
+    /// Places that were found, by what makes them the same (host, kind, entity), for each account; the newest words stay.
+    pub(super) areas: BTreeMap<(String, &'static str, String), BTreeMap<AccountKey, NewArea>>,
     pub(super) plan: Plan,
 }
 
@@ -86,11 +90,24 @@ impl Batch<'_> {
                 self.plan.errors.extend(errors);
                 Outcome::Done
             }
+            Op::Confirm { job, holder } => self.moved(job, Event::Confirm(holder.lease()), Some(holder)),
+            Op::Act { job, act, by } => self.act(job, act, by),
+            Op::CancelTree { root, after, by } => self.cancel_tree(root, after, by),
+            Op::Redrive { filter, after, by } => self.redrive(filter, after, by),
+            Op::Delete { root, by } => self.delete(root, by),
+            Op::CloseGate {
+                gate,
+                until,
+                reason,
+                by,
+            } => self.close_gate(gate, until, reason, by),
+            Op::OpenGate { gate, by } => self.open_gate(&gate, by),
+            Op::Prune { jobs_before, .. } => self.prune(jobs_before),
         }
     }
 
     /// Takes an arrow and marks it. All arrows go through here.
-    fn take(&mut self, key: JobKey, event: Event, name: Option<Arc<str>>) -> Result<Fact, Refusal> {
+    pub(super) fn take(&mut self, key: JobKey, event: Event, name: Option<Arc<str>>) -> Result<Fact, Refusal> {
         let chance = (self.chance)();
         let loaded = self.snapshot.jobs.get_mut(&key).ok_or(Refusal::NotFound)?;
         let before = (loaded.job.state, loaded.job.fence);
@@ -106,14 +123,35 @@ impl Batch<'_> {
         }
         let name = name.or_else(|| Some(self.snapshot.sessions.get(&holder?)?.name.clone()));
         touched.session = name.or_else(|| touched.session.take());
-        self.plan.backlog_change += i64::from(loaded.job.state.is_backlog()) - i64::from(before.0.is_backlog());
-        Ok(fact(
-            loaded,
-            arrow,
-            Some(before.0),
-            loaded.job.session.or(holder),
-            self.now,
-        ))
+        let after = loaded.job.state;
+        self.plan.backlog_change += i64::from(after.is_backlog()) - i64::from(before.0.is_backlog());
+        let fact = fact(loaded, arrow, Some(before.0), loaded.job.session.or(holder), self.now);
+        let account = loaded.lineage.account;
+        self.count(account, Some(before.0), Some(after));
+        if before.0.is_terminal() != after.is_terminal() {
+            self.settle(key);
+        }
+        Ok(fact)
+    }
+
+    /// Counts a job of an account that was in one state and is in another; in none before it is created.
+    pub(super) fn count(&mut self, account: AccountKey, before: Option<State>, after: Option<State>) {
+        let open = |state: Option<State>| i64::from(state.is_some_and(|state| !state.is_terminal()));
+        let held = |state: Option<State>| i64::from(state.is_some_and(State::is_leased));
+        let change = AccountCounts {
+            open: open(after) - open(before),
+            held: held(after) - held(before),
+        };
+        if change == AccountCounts::default() {
+            return;
+        }
+        for counts in [
+            self.snapshot.account_counts.entry(account).or_default(),
+            self.plan.account_changes.entry(account).or_default(),
+        ] {
+            counts.open += change.open;
+            counts.held += change.held;
+        }
     }
 
     fn moved(&mut self, key: JobKey, event: Event, holder: Option<Holder>) -> Outcome {
@@ -128,8 +166,38 @@ impl Batch<'_> {
         if !self.snapshot.sessions.get(&session).is_some_and(alive) {
             return Outcome::Refused(Refusal::Stale.into());
         }
+        if let Some(refusal) = self.snapshot.jobs.get(&job).and_then(|loaded| self.barred(loaded)) {
+            return Outcome::Refused(refusal.into());
+        }
         self.take(job, Event::Claim(session), Some(name))
             .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
+    }
+
+    /// What stands before a queued job whatever crawlers there are.
+    fn barred(&self, loaded: &LoadedJob) -> Option<Refusal> {
+        if loaded.job.state != State::Queued {
+            return None;
+        }
+        let account = loaded.lineage.account;
+        if self.gate_before(account, &loaded.host, |_| true) {
+            return Some(Refusal::GateClosed);
+        }
+        let held = self
+            .snapshot
+            .account_counts
+            .get(&account)
+            .map_or(0, |counts| counts.held);
+        let full = |limit: u64| u64::try_from(held).unwrap_or(0) >= limit;
+        self.policy
+            .account_held_max
+            .is_some_and(full)
+            .then_some(Refusal::AccountShare)
+    }
+
+    /// Whether a gate of some kind is closed before the jobs of an account on a host.
+    fn gate_before(&self, account: AccountKey, host: &str, kind: impl Fn(&Gate) -> bool) -> bool {
+        let mut gates = self.snapshot.gates.iter();
+        gates.any(|closed| kind(&closed.gate) && closed.bars(account, host, self.now))
     }
 
     fn end(&mut self, key: JobKey, holder: Holder, ending: Ending, progress: Option<ProgressView>) -> Outcome {
@@ -139,6 +207,7 @@ impl Batch<'_> {
             Ending::Failed { recoverable, .. } => Event::Fail {
                 lease,
                 recoverable: *recoverable,
+                free: self.has_bad_credentials(key),
             },
         };
         let outcome = self.moved(key, event, Some(holder));
@@ -160,6 +229,12 @@ impl Batch<'_> {
         outcome
     }
 
+    fn has_bad_credentials(&self, key: JobKey) -> bool {
+        let credentials = |gate: &Gate| matches!(gate, Gate::Credentials { .. });
+        let job = self.snapshot.jobs.get(&key);
+        job.is_some_and(|loaded| self.gate_before(loaded.lineage.account, &loaded.host, credentials))
+    }
+
     fn adopt(&mut self, public_id: &str, session: SessionKey) -> Outcome {
         let found = self.snapshot.jobs.values().find(|loaded| loaded.public_id == public_id);
         let Some(loaded) = found else {
@@ -169,8 +244,10 @@ impl Batch<'_> {
             return Outcome::Refused(Refusal::Stale.into());
         };
         let key = loaded.job.key;
-        if holder != session && !self.same_crawler(holder, session) {
-            return Outcome::Refused(Refusal::HeldByAnother.into());
+        if holder != session
+            && let Err(refusal) = self.same_crawler(holder, session)
+        {
+            return Outcome::Refused(refusal.into());
         }
         let name = self.snapshot.sessions.get(&session).map(|session| session.name.clone());
         self.take(key, Event::Adopt(session), name)
@@ -178,33 +255,34 @@ impl Batch<'_> {
     }
 
     /// Whether `new` is the process that `old` was, the connection of `old` is gone, and its lease is not over.
-    fn same_crawler(&self, old: SessionKey, new: SessionKey) -> bool {
-        let (Some(old), Some(new)) = (self.snapshot.sessions.get(&old), self.snapshot.sessions.get(&new)) else {
-            return false;
+    fn same_crawler(&self, old: SessionKey, new: SessionKey) -> Result<(), Refusal> {
+        let sessions = &self.snapshot.sessions;
+        let (Some(old), Some(new)) = (sessions.get(&old), sessions.get(&new)) else {
+            return Err(Refusal::HeldByAnother);
         };
         let known = old.identity.is_some() && old.identity == new.identity;
-        known && !old.connected && new.connected && self.now < old.lease_expires_at
+        if !known || !new.connected || self.now >= old.lease_expires_at {
+            Err(Refusal::HeldByAnother)
+        } else if old.connected {
+            Err(Refusal::StillConnected)
+        } else {
+            Ok(())
+        }
     }
 
     /// Reports of jobs that are not running under this lease are late, and dropped.
     fn progress(&mut self, reports: Vec<(JobKey, Lease, ProgressView)>) -> Outcome {
+        let mut stale = Vec::new();
         for (key, lease, report) in reports {
-            if let Some(loaded) = self
-                .snapshot
-                .jobs
-                .get(&key)
-                .filter(|loaded| runs_under(&loaded.job, lease))
-            {
-                self.plan.progress.push((
-                    key,
-                    ProgressView {
-                        attempt: loaded.job.attempt,
-                        ..report
-                    },
-                ));
-            }
+            let running = |loaded: &&LoadedJob| runs_under(&loaded.job, lease, self.policy);
+            let Some(loaded) = self.snapshot.jobs.get(&key).filter(running) else {
+                stale.push(key);
+                continue;
+            };
+            let attempt = loaded.job.attempt;
+            self.plan.progress.push((key, ProgressView { attempt, ..report }));
         }
-        Outcome::Done
+        Outcome::Progressed { stale }
     }
 
     fn open_session(&mut self, new: NewSession) -> Outcome {
@@ -217,13 +295,17 @@ impl Batch<'_> {
 
     fn renew(&mut self, sessions: &[SessionKey]) -> Outcome {
         let until = self.now.after(self.policy.lease);
+        let mut lost = Vec::new();
         for key in sessions {
-            if let Some(session) = self.snapshot.sessions.get_mut(key).filter(|session| session.connected) {
-                session.lease_expires_at = session.lease_expires_at.max(until);
-                write_session(&mut self.plan.sessions, session);
+            match self.snapshot.sessions.get_mut(key).filter(|session| session.connected) {
+                Some(session) => {
+                    session.lease_expires_at = session.lease_expires_at.max(until);
+                    write_session(&mut self.plan.sessions, session);
+                }
+                None => lost.push(*key),
             }
         }
-        Outcome::Done
+        Outcome::Renewed { lost }
     }
 
     fn disconnect(&mut self, key: SessionKey) -> Outcome {
@@ -236,9 +318,16 @@ impl Batch<'_> {
         Outcome::Done
     }
 
-    /// The store gives every session its lease; those at hand get it here too, for the operations behind this one.
+    /// The store gives every session its lease and every held job its time; those at hand get it here too, for the
+    /// operations behind this one.
     fn recover(&mut self, server: String, connected: bool) -> Outcome {
         let lease_until = self.now.after(self.policy.lease);
+        for loaded in self.snapshot.jobs.values_mut() {
+            let job = &mut loaded.job;
+            job.assigned_at = job.assigned_at.map(|at| at.max(self.now));
+            job.deadline = job.deadline.map(|deadline| deadline.max(lease_until));
+            job.want_deadline = job.want_deadline.map(|deadline| deadline.max(lease_until));
+        }
         for session in self.snapshot.sessions.values_mut().chain(&mut self.plan.sessions) {
             session.lease_expires_at = session.lease_expires_at.max(lease_until);
         }
@@ -250,7 +339,9 @@ impl Batch<'_> {
         Outcome::Done
     }
 
+    /// Gates first, because deadlines behind them stand still.
     fn sweep(&mut self) -> Outcome {
+        self.open_due_gates();
         let keys: Vec<_> = self.snapshot.jobs.keys().copied().collect();
         let demanded: Vec<_> = keys
             .into_iter()
@@ -269,34 +360,37 @@ impl Batch<'_> {
 
     /// What time demands of a job, leases first.
     fn demand(&self, key: JobKey) -> Option<Event> {
-        let Job {
-            state,
-            fence,
-            session,
-            run_at,
-            assigned_at,
-            deadline,
-            ..
-        } = &self.snapshot.jobs.get(&key)?.job;
+        let loaded = self.snapshot.jobs.get(&key)?;
+        let job = &loaded.job;
         let past = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= self.now);
-        if *state == State::Delayed {
-            return past(*run_at).then_some(Event::Promote);
+        if job.state == State::Delayed {
+            return past(job.run_at).then_some(Event::Promote);
         }
-        let session = (*session)?;
-        let lease = self
-            .snapshot
-            .sessions
-            .get(&session)
-            .map(|session| session.lease_expires_at);
-        if lease.is_none_or(|until| until <= self.now) {
+        let session = job.session?;
+        let lease = self.snapshot.sessions.get(&session);
+        let expired = lease.is_none_or(|session| session.lease_expires_at <= self.now);
+        let accept_by = job.assigned_at.map(|at| at.after(self.policy.accept_timeout));
+        if expired || !self.policy.has(Guard::Expiry) {
             Some(Event::Expire(session))
-        } else if past(*deadline) {
+        } else if past(job.want_deadline) {
+            Some(Event::Force)
+        } else if past(job.deadline) && !self.stands_still(loaded) {
             Some(Event::Deadline)
-        } else if *state == State::Assigned && past(assigned_at.map(|at| at.after(self.policy.accept_timeout))) {
-            Some(Event::Release(Lease { session, fence: *fence }))
+        } else if job.state == State::Assigned && past(accept_by) {
+            let fence = job.fence;
+            Some(Event::Release(Lease { session, fence }))
         } else {
             None
         }
+    }
+
+    fn stands_still(&self, loaded: &LoadedJob) -> bool {
+        let (account, host) = (loaded.lineage.account, &loaded.host);
+        let stops = |deadline| {
+            let mut gates = self.snapshot.gates.iter();
+            gates.any(|closed| closed.stops(deadline, account, host, self.now))
+        };
+        loaded.job.deadline.is_some_and(stops)
     }
 
     /// Needs::of counted generously, so running out is a defect of a store; a key below every real one then makes the
@@ -325,12 +419,15 @@ impl Batch<'_> {
             self.plan.changed.push(ChangedJob {
                 before: touched.before,
                 job: job.clone(),
-                children: loaded.children,
-                tree_jobs: loaded.tree_jobs,
+                tree: loaded.tree,
                 result: touched.result,
                 error: touched.error,
             });
         }
+        self.plan.areas = self.areas.into_values().flat_map(BTreeMap::into_values).collect();
+        self.plan
+            .account_changes
+            .retain(|_, change| *change != AccountCounts::default());
         self.plan
     }
 }
@@ -344,8 +441,9 @@ fn cause(arrow: Arrow) -> String {
     serde_json::json!({ "error_type": arrow.as_str(), "error_message": message, "is_recoverable": true }).to_string()
 }
 
-pub(super) fn runs_under(job: &Job, lease: Lease) -> bool {
-    job.state == State::Running && job.session == Some(lease.session) && job.fence == lease.fence
+pub(super) fn runs_under(job: &Job, lease: Lease, policy: &Policy) -> bool {
+    let fence = job.fence == lease.fence || !policy.has(Guard::Fence);
+    job.state == State::Running && job.session == Some(lease.session) && fence
 }
 
 pub(super) fn touch(touched: &mut BTreeMap<JobKey, Touched>, key: JobKey, before: (State, Fence)) -> &mut Touched {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crawlwire_protocol::message::DiscoveredJob;
+use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
 use super::batch::{Batch, runs_under, touch};
-use super::{Credential, CredentialWrite, LoadedJob, NewEvent, NewJobRow, child_identity};
-use crate::discovery::{Verdict, identity, over_budget};
+use super::{Credential, CredentialWrite, LoadedJob, NewArea, NewEvent, NewJobRow, child_identity};
+use crate::discovery::{Used, Verdict, identity, over_budget};
 use crate::ids::{AccountKey, CredentialKey, JobKey, Timestamp};
-use crate::job::{Arrow, Job};
+use crate::job::{Arrow, Job, State, Tree};
 use crate::lifecycle::Refusal;
+use crate::policy::Guard;
 use crate::priority;
 use crate::store::{Fact, Holder, NewJob, Outcome, Rejection};
 use crate::view::{JobSpec, JobView, Lineage};
@@ -35,6 +36,10 @@ impl Batch<'_> {
         let account = self.account(&new.account_id);
         let credential = self.credential(account, &new);
         let generation = new.public_id.clone();
+        let job = Job {
+            limits: new.limits,
+            ..first(key, new.resume, &new.spec, new.run_at, self.now)
+        };
         let entity = new
             .spec
             .entity_id
@@ -42,7 +47,8 @@ impl Batch<'_> {
             .or_else(|| new.spec.namespace_path.clone())
             .unwrap_or_default();
         let row = NewJobRow {
-            job: Job::queued(key, new.resume),
+            job,
+            lane: priority::lane(account, &new.spec.host, new.spec.job_type, &new.spec.labels),
             identity: identity(&generation, &new.spec.host, new.spec.job_type, &entity),
             lineage: Lineage {
                 parent: None,
@@ -54,7 +60,6 @@ impl Batch<'_> {
             },
             public_id: new.public_id,
             web_app_job_id,
-            due: priority::due(self.now, new.spec.priority),
             spec: new.spec,
         };
         let view = submitted_view(&row, new.account_id, self.now);
@@ -66,34 +71,52 @@ impl Batch<'_> {
         let Some(loaded) = self.snapshot.jobs.get(&parent) else {
             return Outcome::Refused(Refusal::NotFound.into());
         };
-        if !runs_under(&loaded.job, holder.lease()) {
+        if !runs_under(&loaded.job, holder.lease(), self.policy) {
             return Outcome::Refused(Refusal::Stale.into());
         }
-        let mut parent = loaded.clone();
-        let root = parent.lineage.root;
-        let mut tree_jobs = self.snapshot.jobs.get(&root).map_or(0, |root| root.tree_jobs);
+        let parent = loaded.clone();
         let verdicts: Vec<_> = items
             .into_iter()
             .map(|(public_id, item)| {
+                if let Some(area) = area(&parent, &item) {
+                    self.see(area);
+                }
                 let identity = child_identity(&parent, item.job_type, &item.entity_id);
-                if self.snapshot.identities.contains(&identity) {
+                if self.snapshot.identities.contains(&identity) && self.policy.has(Guard::ChildIdentity) {
                     return (Verdict::Duplicate, None);
                 }
-                let budget = over_budget(self.policy, parent.lineage.depth, parent.children, tree_jobs);
-                if let Some(budget) = budget {
+                if let Some(budget) = over_budget(self.policy, self.used(&parent)) {
                     return (Verdict::OverBudget(budget), None);
                 }
-                parent.children += 1;
-                tree_jobs += 1;
                 self.snapshot.identities.insert(identity.clone());
                 let fact = self.child(&parent, public_id, item, identity, holder);
+                self.count_child(&parent);
                 (Verdict::Accepted, Some(fact))
             })
             .collect();
-        if verdicts.iter().any(|(_, fact)| fact.is_some()) {
-            self.count_children(&parent, tree_jobs);
-        }
         Outcome::Discovered(verdicts)
+    }
+
+    /// Keeps a place, under its newest name for everybody who sees it.
+    fn see(&mut self, area: NewArea) {
+        let place = (area.host.clone(), area.kind, area.entity_id.clone());
+        let seen = self.areas.entry(place).or_default();
+        for known in seen.values_mut() {
+            known.path.clone_from(&area.path);
+            known.name.clone_from(&area.name);
+        }
+        seen.insert(area.account, area);
+    }
+
+    fn used(&self, parent: &LoadedJob) -> Used {
+        let tree = |key| self.snapshot.jobs.get(&key).map_or(Tree::NEW, |loaded| loaded.tree);
+        let counts = self.snapshot.account_counts.get(&parent.lineage.account);
+        Used {
+            depth: parent.lineage.depth,
+            children: tree(parent.job.key).children,
+            tree_jobs: tree(parent.lineage.root).jobs,
+            account_jobs: counts.map_or(0, |counts| counts.open),
+        }
     }
 
     fn child(
@@ -105,8 +128,26 @@ impl Batch<'_> {
         holder: &Holder,
     ) -> Fact {
         let key = JobKey(self.fresh_key());
+        let spec = JobSpec {
+            job_type: item.job_type,
+            host: parent.host.clone(),
+            entity_id: Some(item.entity_id),
+            namespace_path: Some(item.namespace_path),
+            entity_name: Some(item.entity_name),
+            priority: item.priority,
+            labels: parent.labels.clone(),
+            provider: parent.provider.clone(),
+            user_id: parent.user_id.clone(),
+            created_by_user_id: None,
+            tags: Vec::new(),
+            metadata: None,
+        };
         let row = NewJobRow {
-            job: Job::queued(key, false),
+            job: Job {
+                limits: parent.job.limits,
+                ..first(key, false, &spec, None, self.now)
+            },
+            lane: priority::lane(parent.lineage.account, &spec.host, spec.job_type, &spec.labels),
             web_app_job_id: public_id.clone(),
             identity,
             lineage: Lineage {
@@ -114,36 +155,25 @@ impl Batch<'_> {
                 depth: parent.lineage.depth + 1,
                 ..parent.lineage.clone()
             },
-            due: priority::due(self.now, item.priority),
-            spec: JobSpec {
-                job_type: item.job_type,
-                host: parent.host.clone(),
-                entity_id: Some(item.entity_id),
-                namespace_path: Some(item.namespace_path),
-                entity_name: Some(item.entity_name),
-                priority: item.priority,
-                provider: parent.provider.clone(),
-                user_id: parent.user_id.clone(),
-                created_by_user_id: None,
-                tags: Vec::new(),
-                metadata: None,
-            },
+            spec,
             public_id,
         };
         self.insert(row, Arrow::Discover, Some(holder.name.clone()))
     }
 
-    fn count_children(&mut self, parent: &LoadedJob, tree_jobs: i64) {
-        for (key, change) in [(parent.job.key, true), (parent.lineage.root, false)] {
+    /// The parent runs, so its tree is open already and nothing above it changes but the number of jobs.
+    fn count_child(&mut self, parent: &LoadedJob) {
+        let mut change = |key, change: fn(&mut Tree)| {
             if let Some(loaded) = self.snapshot.jobs.get_mut(&key) {
                 touch(&mut self.touched, key, (loaded.job.state, loaded.job.fence));
-                if change {
-                    loaded.children = parent.children;
-                } else {
-                    loaded.tree_jobs = tree_jobs;
-                }
+                change(&mut loaded.tree);
             }
-        }
+        };
+        change(parent.job.key, |tree| {
+            tree.children += 1;
+            tree.open_children += 1;
+        });
+        change(parent.lineage.root, |tree| tree.jobs += 1);
     }
 
     fn insert(&mut self, row: NewJobRow, arrow: Arrow, session: Option<Arc<str>>) -> Fact {
@@ -167,6 +197,7 @@ impl Batch<'_> {
             session,
         });
         self.plan.backlog_change += 1;
+        self.count(row.lineage.account, None, Some(row.job.state));
         self.plan.new_jobs.push(row);
         fact
     }
@@ -200,6 +231,7 @@ impl Batch<'_> {
                 version: 1,
             },
         };
+        self.open_by_token(&new.account_id, &new.spec.host);
         self.snapshot.credentials.insert(place, credential);
         self.plan.credentials.retain(|write| write.key != credential.key);
         self.plan.credentials.push(CredentialWrite {
@@ -213,12 +245,48 @@ impl Batch<'_> {
     }
 }
 
+/// A job as it begins.
+fn first(key: JobKey, resume: bool, spec: &JobSpec, run_at: Option<Timestamp>, now: Timestamp) -> Job {
+    let run_at = run_at.filter(|run_at| now < *run_at);
+    Job {
+        state: if run_at.is_some() {
+            State::Delayed
+        } else {
+            State::Queued
+        },
+        run_at,
+        priority: spec.priority,
+        due: priority::due(run_at.unwrap_or(now), spec.priority),
+        ..Job::queued(key, resume)
+    }
+}
+
+/// The place that an item speaks of, which the account of the parent may see from now on.
+fn area(parent: &LoadedJob, item: &DiscoveredJob) -> Option<NewArea> {
+    let kind = match item.job_type {
+        JobType::CrawlUser => "user",
+        JobType::CrawlGroup => "group",
+        JobType::CrawlProject => "project",
+        // A search, not a place.
+        JobType::DiscoverNamespaces => return None,
+    };
+    Some(NewArea {
+        host: parent.host.clone(),
+        kind,
+        entity_id: item.entity_id.clone(),
+        account: parent.lineage.account,
+        path: item.namespace_path.clone(),
+        name: item.entity_name.clone(),
+    })
+}
+
 fn submitted_view(row: &NewJobRow, account_id: String, now: Timestamp) -> JobView {
     JobView {
         key: row.job.key,
         public_id: row.public_id.clone(),
         web_app_job_id: row.web_app_job_id.clone(),
         account_id,
+        account: row.lineage.account,
         parent_id: None,
         root_id: row.public_id.clone(),
         depth: 0,
@@ -230,9 +298,14 @@ fn submitted_view(row: &NewJobRow, account_id: String, now: Timestamp) -> JobVie
         session: None,
         attempt: 0,
         failures: 0,
-        children: 0,
+        misses: 0,
+        tree: Tree::NEW,
         resume: row.job.resume,
-        run_at: None,
+        want: None,
+        limits: row.job.limits,
+        run_at: row.job.run_at,
+        assigned_at: None,
+        deadline: None,
         created_at: now,
         started_at: None,
         finished_at: None,

@@ -1,26 +1,31 @@
 //! A batch of operations over loaded rows → the rows to write.
 //!
 //! A store carries out a batch in one transaction, in four steps:
-//! 1. [`Needs::of`] says which rows the operations speak of; the store loads and locks them (jobs in the order of their
-//!    keys, so that two servers cannot lock each other out) into a [`Snapshot`].
+//! 1. [`Needs::of`] says which rows the operations speak of; the store chooses those that are meant by a condition, then
+//!    loads and locks all (jobs in the order of their keys, so that two servers cannot lock each other out) into a
+//!    [`Snapshot`].
 //! 2. [`Snapshot::identities`] says which identities discovered items would have; the store adds those that exist.
 //! 3. [`plan`] decides everything, in memory, in order. Several operations on one job fold into one row and one event.
 //! 4. The store writes the [`Plan`] with a constant number of statements and commits.
 
+mod act;
 mod batch;
 mod create;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::JobType;
 
 pub use self::batch::plan;
+use crate::admit::{ClosedGate, Gate};
 use crate::discovery::identity;
 use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
-use crate::job::{Arrow, Job, State};
-use crate::store::{NewSession, Op, Outcome};
+use crate::job::{Arrow, Job, State, Tree};
+use crate::store::{Ending, NewSession, Op, Outcome, RedriveFilter};
 use crate::view::{ErrorRow, JobSpec, Lineage, ProgressView};
 
 /// What a batch of operations speaks of.
@@ -30,8 +35,11 @@ pub struct Needs {
     pub jobs: BTreeSet<JobKey>,
     /// Jobs by public id.
     pub public_ids: BTreeSet<String>,
-    /// Jobs whose root is needed too.
-    pub parents: BTreeSet<JobKey>,
+    /// Jobs whose ancestors are needed too, up to the root: those that may end or begin anew, or get children. The same
+    /// goes for all jobs that are found by public id or by a selection.
+    pub families: BTreeSet<JobKey>,
+    /// Jobs that are meant by a condition.
+    pub selections: BTreeSet<Selection>,
     /// Sessions. Those that hold a loaded job are needed as well.
     pub sessions: BTreeSet<SessionKey>,
     /// Accounts by name.
@@ -40,11 +48,61 @@ pub struct Needs {
     pub credentials: BTreeSet<(String, String)>,
     /// Names of the web app that must be free.
     pub web_app_job_ids: BTreeSet<String>,
-    /// Whether jobs that time has something to say about are needed, up to [`SWEEP_MAX`](crate::store::SWEEP_MAX): held
-    /// ones whose session's lease, deadline or accept time is over, and delayed ones that are due.
+    /// Whether jobs that time has something to say about are needed, with their ancestors, up to
+    /// [`SWEEP_MAX`](crate::store::SWEEP_MAX): held ones whose session's lease, deadline, accept time or want deadline is
+    /// over, and delayed ones that are due. A deadline that [a gate stops](ClosedGate::stops) is not over: those who wait
+    /// behind it would take all the places, and time would stand still for others.
     pub sweep: bool,
+    /// Whether the closed gates are needed.
+    pub gates: bool,
+    /// Whether the number of waiting jobs is needed.
+    pub backlog: bool,
+    /// Whether the counts of the accounts of all loaded jobs are needed.
+    pub account_counts: bool,
+    /// Errors logged before this may go, up to [`SELECTED_MAX`](crate::store::SELECTED_MAX) of the oldest.
+    pub errors_before: Option<Timestamp>,
     /// How many new rows there may be, of all kinds together: so many fresh keys are needed.
     pub keys: usize,
+}
+
+/// Jobs that are meant by a condition. At most [`SELECTED_MAX`](crate::store::SELECTED_MAX) rows are looked at for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Selection {
+    /// Jobs below a root, by rising key. Of those that are looked at, the ones that have not ended are loaded.
+    Below {
+        /// The root.
+        root: JobKey,
+        /// Keys greater than this one.
+        after: JobKey,
+    },
+    /// Jobs that [`Op::Redrive`] means, by rising key. Of the paused and failed ones that are looked at, those that fit
+    /// are loaded.
+    Redrivable {
+        /// Which.
+        filter: RedriveFilter,
+        /// Keys greater than this one.
+        after: JobKey,
+    },
+    /// Jobs of a tree, its root among them, by falling key. The root is loaded; the others are only named.
+    Tree {
+        /// The root.
+        root: JobKey,
+    },
+    /// Jobs of trees that were over before a moment, the oldest first: each tree by falling key, its root last. None is
+    /// loaded; roots that others have locked are left out.
+    Settled {
+        /// The moment.
+        before: Timestamp,
+    },
+}
+
+/// The rows that a [`Selection`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// Those that are meant, with their state, in the order of the selection.
+    pub jobs: Vec<(JobKey, State)>,
+    /// The last row that was looked at, if there may be more behind it.
+    pub next: Option<JobKey>,
 }
 
 impl Needs {
@@ -62,23 +120,34 @@ impl Needs {
             Op::Submit(job) => {
                 self.accounts.insert(job.account_id.clone());
                 self.keys += 3;
+                self.backlog = true;
+                // A new token opens the gate that a bad one closed.
+                self.gates |= job.access_token.is_some();
                 self.web_app_job_ids.extend(job.web_app_job_id.clone());
                 self.credentials.insert((job.account_id.clone(), job.spec.host.clone()));
             }
             Op::Claim { job, session, .. } => {
                 self.jobs.insert(*job);
                 self.sessions.insert(*session);
+                self.gates = true;
+                self.account_counts = true;
             }
-            Op::Start { job, .. } | Op::Finish { job, .. } | Op::Release { job, .. } => {
+            Op::Start { job, .. } => {
                 self.jobs.insert(*job);
+            }
+            Op::Release { job, .. } | Op::Confirm { job, .. } => self.family(*job),
+            Op::Finish { job, ending, .. } => {
+                self.family(*job);
+                // A failure behind a closed gate is not the job's fault.
+                self.gates |= matches!(ending, Ending::Failed { .. });
             }
             Op::Adopt { public_id, session } => {
                 self.public_ids.insert(public_id.clone());
                 self.sessions.insert(*session);
             }
             Op::Discover { parent, items, .. } => {
-                self.jobs.insert(*parent);
-                self.parents.insert(*parent);
+                self.family(*parent);
+                self.account_counts = true;
                 self.keys += items.len();
             }
             Op::Progress(reports) => self.jobs.extend(reports.iter().map(|(job, ..)| *job)),
@@ -87,9 +156,41 @@ impl Needs {
             Op::Disconnect(session) => {
                 self.sessions.insert(*session);
             }
-            Op::Sweep => self.sweep = true,
+            Op::Sweep => (self.sweep, self.gates) = (true, true),
             Op::Recover { .. } | Op::RecordErrors(_) => {}
+            Op::Act { job, .. } => self.family(*job),
+            Op::CancelTree { root, after, .. } => {
+                self.family(*root);
+                let (root, after) = (*root, after.unwrap_or(*root));
+                self.selections.insert(Selection::Below { root, after });
+            }
+            Op::Redrive { filter, after, .. } => {
+                let (filter, after) = (filter.clone(), after.unwrap_or(JobKey(0)));
+                self.selections.insert(Selection::Redrivable { filter, after });
+            }
+            Op::Delete { root, .. } => {
+                self.family(*root);
+                self.selections.insert(Selection::Tree { root: *root });
+            }
+            Op::CloseGate { gate, .. } | Op::OpenGate { gate, .. } => {
+                self.gates = true;
+                if let Gate::Credentials { account_id, .. } = gate {
+                    self.accounts.insert(account_id.clone());
+                }
+            }
+            Op::Prune {
+                jobs_before,
+                errors_before,
+            } => {
+                self.selections.insert(Selection::Settled { before: *jobs_before });
+                self.errors_before = self.errors_before.max(Some(*errors_before));
+            }
         }
+    }
+
+    fn family(&mut self, job: JobKey) {
+        self.jobs.insert(job);
+        self.families.insert(job);
     }
 }
 
@@ -106,12 +207,14 @@ pub struct LoadedJob {
     pub provider: Option<String>,
     /// On whose behalf; children inherit it.
     pub user_id: Option<String>,
+    /// What to do.
+    pub job_type: JobType,
+    /// What its crawler must have; children inherit it.
+    pub labels: Vec<String>,
     /// Where it stands in its tree.
     pub lineage: Lineage,
-    /// Children it has.
-    pub children: i64,
-    /// Jobs below it, counted at roots only.
-    pub tree_jobs: i64,
+    /// What it says of everything below it.
+    pub tree: Tree,
 }
 
 /// A session as it was loaded, and as it is written back.
@@ -127,6 +230,17 @@ pub struct Session {
     pub connected: bool,
     /// Until when it keeps its jobs.
     pub lease_expires_at: Timestamp,
+    /// Whether it can be asked to end or pause a job. Never changes.
+    pub confirms: bool,
+}
+
+/// How many jobs an account has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AccountCounts {
+    /// That have not ended.
+    pub open: i64,
+    /// That a session holds.
+    pub held: i64,
 }
 
 /// A credential as it was loaded.
@@ -145,7 +259,7 @@ pub struct Snapshot {
     pub now: Option<Timestamp>,
     /// Fresh keys, ascending; [`Needs::keys`] of them.
     pub keys: Vec<i64>,
-    /// Jobs that are named, their roots where needed, and those for the sweep.
+    /// Jobs that are named, chosen, or demanded by time, and ancestors where needed.
     pub jobs: BTreeMap<JobKey, LoadedJob>,
     /// Sessions that are named or hold a loaded job.
     pub sessions: BTreeMap<SessionKey, Session>,
@@ -159,6 +273,14 @@ pub struct Snapshot {
     pub identities: BTreeSet<String>,
     /// Jobs that wait.
     pub backlog: u64,
+    /// What the selections found.
+    pub selected: BTreeMap<Selection, Selected>,
+    /// The closed gates.
+    pub gates: Vec<ClosedGate>,
+    /// Counts of accounts; those without any job may be missing.
+    pub account_counts: BTreeMap<AccountKey, AccountCounts>,
+    /// Old errors, by row.
+    pub old_errors: Vec<i64>,
 }
 
 impl Snapshot {
@@ -199,8 +321,8 @@ pub struct NewJobRow {
     pub lineage: Lineage,
     /// Unique over all jobs.
     pub identity: String,
-    /// Its place in the queue.
-    pub due: i64,
+    /// Its lane, see [`priority::lane`](crate::priority::lane).
+    pub lane: i64,
 }
 
 /// A job to update. The row must still be in `before`; if it is not, the batch is stale and is planned again.
@@ -210,10 +332,8 @@ pub struct ChangedJob {
     pub before: (State, Fence),
     /// As it is now.
     pub job: Job,
-    /// Children it has now.
-    pub children: i64,
-    /// Jobs below it now.
-    pub tree_jobs: i64,
+    /// Its tree as it is now.
+    pub tree: Tree,
     /// What the crawler said at the end, when it just ended well.
     pub result: Option<String>,
     /// The error, when an attempt just went wrong.
@@ -235,6 +355,45 @@ pub struct NewEvent {
     pub attempt: i32,
     /// Who took the last of them, or lost the job by it.
     pub session: Option<Arc<str>>,
+}
+
+/// A row of the record of who did what. Only what had an effect is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAudit {
+    /// Who.
+    pub by: String,
+    /// What.
+    pub act: &'static str,
+    /// To what: a job's public id, or a gate.
+    pub target: String,
+    /// With what numbers, as JSON text of an object.
+    pub detail: Option<String>,
+}
+
+/// A place that a crawl found, and an account that may see it. Both are written unless they are there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewArea {
+    /// Where.
+    pub host: String,
+    /// `user`, `group`, `project`.
+    pub kind: &'static str,
+    /// Its id on the host; unique with host and kind.
+    pub entity_id: String,
+    /// The account that may see it.
+    pub account: AccountKey,
+    /// Its path; the newest stays.
+    pub path: String,
+    /// Its name; the newest stays.
+    pub name: String,
+}
+
+/// A gate that opened. Jobs that ran behind it could do nothing: their deadlines move by as much, where it stops them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// As it was closed.
+    pub gate: ClosedGate,
+    /// How long it was.
+    pub closed_for: Duration,
 }
 
 /// A token to seal and keep.
@@ -277,6 +436,10 @@ pub struct Recovery {
 pub struct Plan {
     /// Before anything else.
     pub recoveries: Vec<Recovery>,
+    /// Gates to delete, with the deadlines of the jobs behind them to be moved before jobs are updated.
+    pub openings: Vec<Opening>,
+    /// Gates to insert or replace.
+    pub closings: Vec<ClosedGate>,
     /// Accounts to insert.
     pub new_accounts: Vec<(AccountKey, String)>,
     /// Credentials to insert or replace.
@@ -295,10 +458,22 @@ pub struct Plan {
     pub progress: Vec<(JobKey, ProgressView)>,
     /// Errors to insert.
     pub errors: Vec<ErrorRow>,
-    /// Sessions without connection and jobs, whose lease ended before this, may be forgotten.
+    /// Sessions without jobs, whose lease ended before this, may be forgotten, whatever became of their connection: who
+    /// holds one that stands would have renewed the lease.
     pub forget_sessions_before: Option<Timestamp>,
     /// How the number of waiting jobs changes.
     pub backlog_change: i64,
+    /// How the counts of accounts change; none is zero twice.
+    pub account_changes: BTreeMap<AccountKey, AccountCounts>,
+    /// Jobs to delete, children before their parents, with the state in which each row still is. All have ended, some
+    /// perhaps in this very batch.
+    pub deleted: Vec<(JobKey, State)>,
+    /// Errors to delete, by row.
+    pub deleted_errors: Vec<i64>,
+    /// What was done by whom.
+    pub audits: Vec<NewAudit>,
+    /// Places that were found; each once for an account.
+    pub areas: BTreeSet<NewArea>,
     /// One answer for each operation, in order.
     pub outcomes: Vec<Outcome>,
 }

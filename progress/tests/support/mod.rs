@@ -1,7 +1,10 @@
 //! A store in memory with a clock moved by hand, and words for the steps of a life.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
-pub(crate) mod sheet;
+pub(crate) mod ledger;
+pub(crate) mod life;
+pub(crate) mod play;
+pub(crate) mod step;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,15 +12,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crawlwire_progress::admit::{Capabilities, Gate};
+use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
-use crawlwire_progress::view::{EventView, JobSpec, JobView, ProgressView};
-use crawlwire_progress::{Fact, Fence, Job, JobKey, Policy, SessionKey, Store, Timestamp};
+use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
+use crawlwire_progress::view::{AreaView, AuditView, EventView, JobSpec, JobView, ProgressView};
+use crawlwire_progress::{Fact, Fence, Job, JobKey, Policy, SessionKey, State, Store, Timestamp};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
 pub(crate) const SERVER: &str = "one";
+/// Who acts.
+pub(crate) const BY: &str = "operator";
+pub(crate) const HOST: &str = "gitlab.example";
 pub(crate) const ALL: Paging = Paging {
     limit: 10_000,
     after: None,
@@ -77,6 +85,18 @@ impl World {
         }
     }
 
+    /// Opens a session that can be asked to end or pause a job.
+    pub(crate) fn open_asked(&self, name: &str) -> SessionKey {
+        let new = NewSession {
+            confirms: true,
+            ..new_session(name, None)
+        };
+        match self.store.apply(Op::OpenSession(new)) {
+            Outcome::SessionOpened(key) => key,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+
     /// Gives a job to a session.
     pub(crate) fn assigned(&self, job: JobKey, session: SessionKey) -> Holder {
         let fence = moved(self.store.apply(claim(job, session))).fence;
@@ -97,9 +117,88 @@ impl World {
         }
     }
 
+    /// A job that a session runs, found by this parent.
+    pub(crate) fn child(&self, parent: JobKey, holder: &Holder, entity: &str) -> (JobKey, Holder) {
+        let child = self.found(parent, holder, &[entity])[0];
+        (child, self.running(child, holder.session))
+    }
+
+    /// Children of this parent, all accepted.
+    pub(crate) fn found(&self, parent: JobKey, holder: &Holder, entities: &[&str]) -> Vec<JobKey> {
+        match self.store.apply(discover(parent, holder, groups(entities))) {
+            Outcome::Discovered(verdicts) => verdicts.into_iter().map(|(_, fact)| fact.unwrap().job).collect(),
+            other => panic!("not discovered: {other:?}"),
+        }
+    }
+
+    /// A job in this state that nobody did anything else to, and who held it last.
+    pub(crate) fn in_state(&self, state: State, session: SessionKey) -> (JobKey, Option<Holder>) {
+        let job = self.submitted(&format!("in-{}-{}", state, self.store.rows().len()));
+        let holder = match state {
+            State::Queued => None,
+            State::Assigned => Some(self.assigned(job, session)),
+            State::Delayed => {
+                let holder = self.running(job, session);
+                assert_eq!(moved(self.store.apply(fail(job, &holder, true))).state, state);
+                Some(holder)
+            }
+            State::Running => Some(self.running(job, session)),
+            State::Paused | State::Cancelled => {
+                let act = if state == State::Paused {
+                    Act::Pause
+                } else {
+                    Act::Cancel
+                };
+                acted(self.act(job, act));
+                None
+            }
+            State::Completed | State::Failed => {
+                let holder = self.running(job, session);
+                let end = if state == State::Completed {
+                    complete(job, &holder)
+                } else {
+                    fail(job, &holder, false)
+                };
+                moved(self.store.apply(end));
+                Some(holder)
+            }
+        };
+        assert_eq!(self.row(job).state, state);
+        (job, holder)
+    }
+
+    pub(crate) fn act(&self, job: JobKey, act: Act) -> Outcome {
+        self.store.apply(act_by(job, act))
+    }
+
+    pub(crate) fn close(&self, gate: Gate, until: Option<Timestamp>) -> Outcome {
+        self.store.apply(close_gate(gate, until))
+    }
+
+    pub(crate) fn reopen(&self, gate: Gate) -> Outcome {
+        let by = BY.to_owned();
+        self.store.apply(Op::OpenGate { gate, by })
+    }
+
+    pub(crate) fn audit(&self) -> Vec<AuditView> {
+        ready(self.store.audit(ALL)).unwrap().items
+    }
+
+    pub(crate) fn areas(&self, account_id: &str) -> Vec<AreaView> {
+        ready(self.store.areas(account_id, ALL)).unwrap().items
+    }
+
+    /// Newest first.
+    pub(crate) fn views(&self) -> Vec<JobView> {
+        ready(self.store.jobs(Default::default(), ALL)).unwrap().items
+    }
+
     pub(crate) fn view(&self, job: JobKey) -> JobView {
-        let views = ready(self.store.jobs(Default::default(), ALL)).unwrap().items;
-        views.into_iter().find(|view| view.key == job).unwrap()
+        self.views().into_iter().find(|view| view.key == job).unwrap()
+    }
+
+    pub(crate) fn tree(&self, job: JobKey) -> Tree {
+        self.view(job).tree
     }
 
     pub(crate) fn row(&self, job: JobKey) -> Job {
@@ -132,6 +231,35 @@ pub(crate) fn moved(outcome: Outcome) -> Fact {
     }
 }
 
+/// The arrows that an act took.
+pub(crate) fn acted(outcome: Outcome) -> Vec<Fact> {
+    match outcome {
+        Outcome::Acted { facts, .. } => facts,
+        other => panic!("not acted: {other:?}"),
+    }
+}
+
+pub(crate) fn act_by(job: JobKey, act: Act) -> Op {
+    let by = BY.to_owned();
+    Op::Act { job, act, by }
+}
+
+pub(crate) fn close_gate(gate: Gate, until: Option<Timestamp>) -> Op {
+    Op::CloseGate {
+        gate,
+        until,
+        reason: Some("for a test".to_owned()),
+        by: BY.to_owned(),
+    }
+}
+
+pub(crate) fn confirm(job: JobKey, holder: &Holder) -> Op {
+    Op::Confirm {
+        job,
+        holder: holder.clone(),
+    }
+}
+
 pub(crate) fn refused(refusal: Refusal) -> Outcome {
     Outcome::Refused(Rejection::Job(refusal))
 }
@@ -144,6 +272,8 @@ pub(crate) fn new_job(public_id: &str) -> NewJob {
         spec: spec("root"),
         access_token: None,
         resume: false,
+        run_at: None,
+        limits: JobLimits::default(),
     }
 }
 
@@ -164,11 +294,12 @@ pub(crate) fn named(public_id: &str, web_app_job_id: &str) -> NewJob {
 pub(crate) fn spec(entity: &str) -> JobSpec {
     JobSpec {
         job_type: JobType::CrawlGroup,
-        host: "gitlab.example".to_owned(),
+        host: HOST.to_owned(),
         entity_id: Some(entity.to_owned()),
         namespace_path: None,
         entity_name: None,
         priority: 1.0,
+        labels: Vec::new(),
         provider: Some("gitlab-onprem".to_owned()),
         user_id: Some("user-1".to_owned()),
         created_by_user_id: None,
@@ -210,12 +341,18 @@ pub(crate) fn holder(session: SessionKey, fence: Fence) -> Holder {
     }
 }
 
-pub(crate) fn open(name: &str, identity: Option<&str>) -> Op {
-    Op::OpenSession(NewSession {
+pub(crate) fn new_session(name: &str, identity: Option<&str>) -> NewSession {
+    NewSession {
         name: name.into(),
         identity: identity.map(str::to_owned),
         server: SERVER.to_owned(),
-    })
+        capabilities: Capabilities::any(1),
+        confirms: false,
+    }
+}
+
+pub(crate) fn open(name: &str, identity: Option<&str>) -> Op {
+    Op::OpenSession(new_session(name, identity))
 }
 
 pub(crate) fn claim(job: JobKey, session: SessionKey) -> Op {

@@ -1,0 +1,302 @@
+//! A store in memory: the same plans over maps, for tests and simulations. Nothing survives it.
+//!
+//! An operation is its own batch, unless several are given together, and commits at once.
+
+mod load;
+mod tables;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crawlwire_protocol::AccessToken;
+
+use self::tables::Tables;
+use crate::admit::ClosedGate;
+use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
+use crate::job::{Job, State};
+use crate::plan::{Needs, Plan, plan};
+use crate::policy::Policy;
+use crate::store::{BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, Ticket};
+use crate::view::{
+    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+};
+
+/// Tells the time. The store has no clock of its own.
+pub type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// See the module.
+pub struct MemoryStore {
+    policy: Policy,
+    clock: Clock,
+    tables: Mutex<Tables>,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("MemoryStore")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(policy: Policy, clock: Clock) -> Self {
+        Self {
+            policy,
+            clock,
+            tables: Mutex::default(),
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries one operation out.
+    pub fn apply(&self, op: Op) -> Outcome {
+        self.apply_all(vec![op]).pop().unwrap_or(Outcome::Done)
+    }
+
+    /// Carries operations out in one batch; one answer for each, in order.
+    pub fn apply_all(&self, ops: Vec<Op>) -> Vec<Outcome> {
+        let now = (self.clock)();
+        let mut tables = self.tables();
+        let (plan, seed) = self.decide(&tables, ops, now);
+        tables.chance = seed;
+        tables.write(plan, now)
+    }
+
+    /// What operations in one batch would write, for checks of plans. Nothing is written.
+    pub fn plan_of(&self, ops: Vec<Op>) -> Plan {
+        self.decide(&self.tables(), ops, (self.clock)()).0
+    }
+
+    fn decide(&self, tables: &Tables, ops: Vec<Op>, now: Timestamp) -> (Plan, u64) {
+        let snapshot = tables.load(&Needs::of(&ops), now, &self.policy);
+        let mut seed = tables.chance;
+        let plan = plan(snapshot, ops, &self.policy, now, &mut || chance(&mut seed));
+        (plan, seed)
+    }
+
+    /// Every job as it is kept, for checks that a view does not allow.
+    pub fn rows(&self) -> Vec<Job> {
+        self.tables().jobs.values().map(|row| row.loaded.job.clone()).collect()
+    }
+}
+
+/// A step of SplitMix64, as a number in `[0, 1)`.
+fn chance(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut bits = *seed;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Cuts one page out of items that are in order, by their row.
+fn page<T>(items: impl Iterator<Item = T>, row: impl Fn(&T) -> i64, limit: usize) -> Page<T> {
+    let mut items: Vec<_> = items.take(limit.saturating_add(1)).collect();
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(row) } else { None };
+    Page { items, next }
+}
+
+impl Store for MemoryStore {
+    #[expect(clippy::async_yields_async, reason = "the ticket is the caller's to await")]
+    fn enqueue(&self, op: Op) -> BoxFuture<'_, Ticket> {
+        Box::pin(async move {
+            let outcome = self.apply(op);
+            Box::pin(async move { Ok(Committed::after_commit(outcome)) }) as Ticket
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let found = tables
+                .jobs
+                .values()
+                .find(|row| row.loaded.public_id == id || row.web_app_job_id == id);
+            Ok(found.map(|row| tables.view(row)))
+        })
+    }
+
+    fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let views = tables
+                .jobs
+                .values()
+                .rev()
+                .map(|row| (row.loaded.lineage.parent, tables.view(row)));
+            let fits = |parent: Option<JobKey>, view: &JobView| {
+                (filter.states.is_empty() || filter.states.contains(&view.state))
+                    && filter
+                        .account_id
+                        .as_ref()
+                        .is_none_or(|account| *account == view.account_id)
+                    && (filter.parent.is_none() || filter.parent == parent)
+                    && paging.after.is_none_or(|after| view.key.0 < after)
+            };
+            let views = views.filter(|(parent, view)| fits(*parent, view)).map(|(_, view)| view);
+            Ok(page(views, |view| view.key.0, paging.limit))
+        })
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>> {
+        Box::pin(async move {
+            let mut counts = StateCounts::new();
+            for row in self.tables().jobs.values() {
+                *counts.entry(row.loaded.job.state).or_default() += 1;
+            }
+            Ok(counts)
+        })
+    }
+
+    fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let events = tables
+                .events
+                .iter()
+                .filter(|(of, event)| *of == job && paging.after.is_none_or(|after| event.id > after));
+            Ok(page(
+                events.map(|(_, event)| event.clone()),
+                |event| event.id,
+                paging.limit,
+            ))
+        })
+    }
+
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
+        Box::pin(async move { Ok(self.tables().progress.get(&job).cloned()) })
+    }
+
+    fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let mut lanes = BTreeMap::<i64, Vec<ReadyJob>>::new();
+            for row in tables.jobs.values().filter(|row| row.loaded.job.state == State::Queued) {
+                if query.after_lane.is_none_or(|after| row.lane > after) {
+                    lanes.entry(row.lane).or_default().push(row.ready());
+                }
+            }
+            let chosen = lanes.into_values().take(query.lanes).flat_map(|mut lane| {
+                lane.sort_by_key(|job| (job.due, job.key));
+                lane.truncate(query.per_lane);
+                lane
+            });
+            Ok(chosen.collect())
+        })
+    }
+
+    fn gates(&self) -> BoxFuture<'_, Result<Vec<ClosedGate>, StoreError>> {
+        Box::pin(async move {
+            let mut gates = self.tables().gates.clone();
+            gates.sort_by(|one, other| one.gate.cmp(&other.gate));
+            Ok(gates)
+        })
+    }
+
+    fn held_by_account(
+        &self,
+        accounts: Vec<AccountKey>,
+    ) -> BoxFuture<'_, Result<BTreeMap<AccountKey, u64>, StoreError>> {
+        Box::pin(async move {
+            let mut held = BTreeMap::new();
+            for row in self.tables().jobs.values() {
+                let account = row.loaded.lineage.account;
+                if row.loaded.job.state.is_leased() && accounts.contains(&account) {
+                    *held.entry(account).or_default() += 1;
+                }
+            }
+            Ok(held)
+        })
+    }
+
+    fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>> {
+        Box::pin(async move {
+            let sessions: BTreeSet<_> = sessions.into_iter().collect();
+            let tables = self.tables();
+            let held = tables.jobs.values().filter_map(|row| {
+                let job = &row.loaded.job;
+                Some(HeldJob {
+                    key: job.key,
+                    public_id: row.loaded.public_id.clone(),
+                    session: job.session.filter(|session| sessions.contains(session))?,
+                    fence: job.fence,
+                    want: job.want,
+                })
+            });
+            Ok(held.collect())
+        })
+    }
+
+    fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let found = tables.credentials.values().find(|(known, _)| known.key == credential);
+            Ok(found.map(|(known, token)| (token.clone(), known.version)))
+        })
+    }
+
+    fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
+        Box::pin(async move {
+            let now = (self.clock)();
+            let tables = self.tables();
+            let alive = tables
+                .sessions
+                .values()
+                .rev()
+                .filter(|row| row.session.connected || row.session.lease_expires_at > now);
+            Ok(alive.take(limit).map(|row| tables.session_view(row)).collect())
+        })
+    }
+
+    fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let newest = tables.audit.iter().rev();
+            let newest = newest.filter(|row| paging.after.is_none_or(|after| row.id < after));
+            Ok(page(newest.cloned(), |row| row.id, paging.limit))
+        })
+    }
+
+    fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let account = tables.accounts.get(account_id).copied();
+            let mut seen: Vec<_> = tables
+                .areas
+                .values()
+                .filter_map(|area| {
+                    let since = *tables.account_areas.get(&(account?, area.id))?;
+                    Some(AreaView { since, ..area.clone() })
+                })
+                .filter(|area| paging.after.is_none_or(|after| area.id < after))
+                .collect();
+            seen.sort_by_key(|area| std::cmp::Reverse(area.id));
+            Ok(page(seen.into_iter(), |area| area.id, paging.limit))
+        })
+    }
+
+    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let newest = tables
+                .errors
+                .iter()
+                .rev()
+                .filter(|error| paging.after.is_none_or(|after| error.id < after));
+            Ok(page(newest.cloned(), |error| error.id, paging.limit))
+        })
+    }
+}

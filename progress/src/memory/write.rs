@@ -1,0 +1,178 @@
+//! Writes a plan.
+
+use super::tables::{JobRow, SessionRow, Tables};
+use crate::JobKey;
+use crate::ids::Timestamp;
+use crate::plan::{Credential, CredentialWrite, NewArea, NewEvent, Opening, Plan, Recovery, Session};
+use crate::store::Outcome;
+use crate::view::{AreaView, AuditView, ErrorRow, ErrorView, EventView, ProgressView};
+
+impl Tables {
+    /// Writes what the plan says, in its order, and gives the answers.
+    pub(super) fn write(&mut self, plan: Plan, now: Timestamp) -> Vec<Outcome> {
+        self.last_key = used_keys(&plan).fold(self.last_key, i64::max);
+        plan.recoveries.into_iter().for_each(|it| self.recover(&it, now));
+        plan.openings.iter().for_each(|it| self.open(it));
+        self.gates
+            .retain(|gate| plan.closings.iter().all(|closed| closed.gate != gate.gate));
+        self.gates.extend(plan.closings);
+        self.accounts
+            .extend(plan.new_accounts.into_iter().map(|(key, name)| (name, key)));
+        plan.credentials.into_iter().for_each(|it| self.keep_credential(it));
+        for (key, new, lease_expires_at) in plan.new_sessions {
+            let session = Session {
+                key,
+                name: new.name,
+                identity: new.identity,
+                connected: true,
+                lease_expires_at,
+                confirms: new.confirms,
+            };
+            let row = SessionRow {
+                session,
+                server: new.server,
+                opened_at: now,
+                capabilities: new.capabilities,
+            };
+            self.sessions.insert(key, row);
+        }
+        for session in plan.sessions {
+            if let Some(row) = self.sessions.get_mut(&session.key) {
+                row.session = session;
+            }
+        }
+        for new in plan.new_jobs {
+            self.jobs.insert(new.job.key, JobRow::new(new, now));
+        }
+        for changed in plan.changed {
+            if let Some(row) = self.jobs.get_mut(&changed.job.key) {
+                row.loaded.job = changed.job;
+                row.loaded.tree = changed.tree;
+                row.result = changed.result.or(row.result.take());
+                row.error = changed.error.or(row.error.take());
+                row.updated_at = now;
+            }
+        }
+        plan.events.into_iter().for_each(|it| self.add_event(it, now));
+        plan.progress
+            .into_iter()
+            .for_each(|(job, it)| self.keep_progress(job, it));
+        plan.errors.into_iter().for_each(|it| self.add_error(it));
+        for audit in plan.audits {
+            let id = self.audit.len() as i64 + 1;
+            self.audit.push(AuditView {
+                id,
+                at: now,
+                by: audit.by,
+                act: audit.act.to_owned(),
+                target: audit.target,
+                detail: audit.detail,
+            });
+        }
+        plan.areas.into_iter().for_each(|it| self.add_area(it, now));
+        for (job, _) in plan.deleted {
+            self.jobs.remove(&job);
+            self.progress.remove(&job);
+            self.events.retain(|(of, _)| *of != job);
+        }
+        self.errors.retain(|error| !plan.deleted_errors.contains(&error.id));
+        if let Some(before) = plan.forget_sessions_before {
+            let held: Vec<_> = self.jobs.values().filter_map(|row| row.loaded.job.session).collect();
+            self.sessions
+                .retain(|key, row| row.session.lease_expires_at >= before || held.contains(key));
+        }
+        plan.outcomes
+    }
+
+    fn recover(&mut self, recovery: &Recovery, now: Timestamp) {
+        let until = recovery.lease_until;
+        for row in self.sessions.values_mut() {
+            row.session.connected &= recovery.connected || row.server != recovery.server;
+            row.session.lease_expires_at = row.session.lease_expires_at.max(until);
+        }
+        for row in self.jobs.values_mut() {
+            let job = &mut row.loaded.job;
+            job.assigned_at = job.assigned_at.map(|at| at.max(now));
+            job.deadline = job.deadline.map(|deadline| deadline.max(until));
+            job.want_deadline = job.want_deadline.map(|deadline| deadline.max(until));
+        }
+    }
+
+    fn open(&mut self, opening: &Opening) {
+        let gate = &opening.gate;
+        self.gates.retain(|closed| closed.gate != gate.gate);
+        for row in self.jobs.values_mut() {
+            let loaded = &mut row.loaded;
+            if gate.gate.stops_deadlines() && gate.bars(loaded.lineage.account, &loaded.host, gate.closed_at) {
+                loaded.job.deadline = loaded.job.deadline.map(|deadline| deadline.after(opening.closed_for));
+            }
+        }
+    }
+
+    fn keep_credential(&mut self, write: CredentialWrite) {
+        let credential = Credential {
+            key: write.key,
+            version: write.version,
+        };
+        self.credentials
+            .insert((write.account, write.host), (credential, write.token));
+    }
+
+    fn keep_progress(&mut self, job: JobKey, progress: ProgressView) {
+        let newer = |old: &ProgressView| (progress.attempt, progress.n) > (old.attempt, old.n);
+        if self.progress.get(&job).is_none_or(newer) {
+            self.progress.insert(job, progress);
+        }
+    }
+
+    fn add_error(&mut self, error: ErrorRow) {
+        let id = self.errors.last().map_or(1, |last| last.id + 1);
+        self.errors.push(ErrorView {
+            id,
+            at: error.at,
+            category: error.category.to_owned(),
+            severity: error.severity.to_owned(),
+            code: error.code,
+            job: error.job,
+            connection: error.connection,
+            message: error.message,
+        });
+    }
+
+    fn add_event(&mut self, event: NewEvent, at: Timestamp) {
+        let view = EventView {
+            id: self.events.last().map_or(1, |(_, last)| last.id + 1),
+            at,
+            arrows: event.arrows.iter().map(|arrow| arrow.as_str().to_owned()).collect(),
+            state: event.state,
+            fence: event.fence,
+            attempt: event.attempt,
+            session: event.session.map(|name| name.to_string()),
+        };
+        self.events.push((event.job, view));
+    }
+
+    fn add_area(&mut self, area: NewArea, now: Timestamp) {
+        let id = self.areas.len() as i64 + 1;
+        let place = (area.host.clone(), area.kind, area.entity_id.clone());
+        let row = self.areas.entry(place).or_insert_with(|| AreaView {
+            id,
+            host: area.host,
+            kind: area.kind.to_owned(),
+            entity_id: area.entity_id,
+            path: String::new(),
+            name: String::new(),
+            since: now,
+        });
+        (row.path, row.name) = (area.path, area.name);
+        self.account_areas.entry((area.account, row.id)).or_insert(now);
+    }
+}
+
+fn used_keys(plan: &Plan) -> impl Iterator<Item = i64> {
+    let accounts = plan.new_accounts.iter().map(|(key, _)| key.0);
+    let credentials = plan.credentials.iter().map(|write| write.key.0);
+    let sessions = plan.new_sessions.iter().map(|(key, ..)| key.0);
+    let jobs = plan.new_jobs.iter().map(|new| new.job.key.0);
+    accounts.chain(credentials).chain(sessions).chain(jobs)
+}

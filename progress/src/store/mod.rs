@@ -1,0 +1,204 @@
+//! The port: operations go down, committed facts come up.
+//!
+//! A [`Store`] takes operations in the order they are given and commits what has arrived together, in one transaction,
+//! as [`plan`](crate::plan) says. Each operation's future resolves when its transaction is durable. An operation that
+//! cannot be carried out is answered with a [`Refusal`] and costs only itself.
+
+mod op;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crawlwire_protocol::AccessToken;
+use crawlwire_protocol::error::{Category, Classify, Severity};
+
+use crate::admit::ClosedGate;
+use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey};
+use crate::job::State;
+use crate::view::{
+    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+};
+
+pub use self::op::{
+    Act, Ending, GATES_MAX, Holder, NewJob, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter, SELECTED_MAX, SWEEP_MAX,
+};
+pub use self::outcome::{Fact, Outcome, Rejection};
+
+/// A future of the port. Boxed, because the port is used behind `dyn`; one allocation per operation.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What becomes of an operation that was given to the writer.
+pub type Ticket = BoxFuture<'static, Result<Committed<Outcome>, StoreError>>;
+
+/// Something that is durable by now. Only stores make one, after their commit; only what is wrapped may be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed<T>(T);
+
+impl<T> Committed<T> {
+    /// For stores, after the commit.
+    pub fn after_commit(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The thing itself.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Committed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Why a store could not do its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, locked or too slow. Nothing of the operation took effect, unless the connection was lost
+    /// in the middle of the commit and stayed lost: then nobody can say.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The database refused this operation; trying it again will not help.
+    #[error("the database refused the operation: {0}")]
+    Broken(String),
+    /// The store is shut down.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl Classify for StoreError {
+    fn category(&self) -> Category {
+        Category::Database
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Self::Unavailable(_) => Severity::High,
+            Self::Broken(_) => Severity::Critical,
+            Self::Closed => Severity::Low,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "database_unavailable",
+            Self::Broken(_) => "database_refused",
+            Self::Closed => "store_closed",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Unavailable(_)).then_some(Duration::from_secs(1))
+    }
+}
+
+/// Which jobs a list shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// In one of these states; any when empty.
+    pub states: Vec<State>,
+    /// Of this account, by name.
+    pub account_id: Option<String>,
+    /// Children of this job.
+    pub parent: Option<JobKey>,
+}
+
+/// Where a list goes on, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paging {
+    /// Rows a page has at most.
+    pub limit: usize,
+    /// The [`Page::next`] of the page before.
+    pub after: Option<i64>,
+}
+
+/// Which queued jobs are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyQuery {
+    /// Lanes greater than this one; all when none.
+    pub after_lane: Option<i64>,
+    /// So many lanes, in their order.
+    pub lanes: usize,
+    /// So many jobs of each.
+    pub per_lane: usize,
+}
+
+/// Keeps lives. Implemented over SQLite and PostgreSQL in `crawlwire-persistence`, and in memory in
+/// [`memory`](crate::memory).
+pub trait Store: Send + Sync {
+    /// Gives one operation to the writer, waiting while its queue is full. The place in the order is taken when this
+    /// resolves; the ticket resolves when the operation is durable, or had no effect.
+    ///
+    /// While the database is away, an operation that somebody cannot be asked to repeat ([`Op::is_patient`]) waits in
+    /// its place; the others are answered with [`StoreError::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// Dropped before it resolves, the operation was not given. Dropping the ticket does not take it back.
+    fn enqueue(&self, op: Op) -> BoxFuture<'_, Ticket>;
+
+    /// [`enqueue`](Self::enqueue), and then waits for the commit.
+    fn commit(&self, op: Op) -> BoxFuture<'_, Result<Committed<Outcome>, StoreError>> {
+        Box::pin(async move { self.enqueue(op).await.await })
+    }
+
+    /// Resolves when another server that shares the database has committed something since this was last called: a hint to
+    /// look, without any news in it. Never resolves where there are no others. Cancel safe.
+    fn woken(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Whether the database answers.
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// A job by its public id, or by the web app's name for it.
+    fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>>;
+
+    /// Jobs, newest first.
+    fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>>;
+
+    /// How many jobs are in each state.
+    fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>>;
+
+    /// The history of a job, oldest first.
+    fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>>;
+
+    /// The last stored report about a job.
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>>;
+
+    /// Queued jobs of some lanes, the best of each first.
+    fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>>;
+
+    /// The closed gates, widest first.
+    fn gates(&self) -> BoxFuture<'_, Result<Vec<ClosedGate>, StoreError>>;
+
+    /// How many jobs of these accounts are held by sessions, of all servers. An account without any may be left out.
+    fn held_by_account(
+        &self,
+        accounts: Vec<AccountKey>,
+    ) -> BoxFuture<'_, Result<BTreeMap<AccountKey, u64>, StoreError>>;
+
+    /// The jobs that these sessions hold.
+    fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>>;
+
+    /// A credential's token and version.
+    fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>>;
+
+    /// Sessions that are connected or hold a lease, newest first.
+    fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>>;
+
+    /// What was done by whom, newest first.
+    fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>>;
+
+    /// The places that an account may see, by its name, newest first.
+    fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>>;
+
+    /// Logged errors, newest first.
+    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>>;
+}

@@ -1,0 +1,332 @@
+//! What a store is asked to do.
+
+use std::sync::Arc;
+
+use crawlwire_protocol::AccessToken;
+use crawlwire_protocol::message::DiscoveredJob;
+
+use crate::admit::{Capabilities, Gate};
+use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use crate::job::JobLimits;
+use crate::lifecycle::Lease;
+use crate::view::{ErrorRow, JobSpec, ProgressView};
+
+/// A job to be created.
+#[derive(Clone)]
+pub struct NewJob {
+    /// Its name outside, made by the caller (a UUIDv7).
+    pub public_id: String,
+    /// The web app's own name for it.
+    pub web_app_job_id: Option<String>,
+    /// The account's name; created when unknown.
+    pub account_id: String,
+    /// What it is about.
+    pub spec: JobSpec,
+    /// A token for this account and host; replaces an earlier one.
+    pub access_token: Option<AccessToken>,
+    /// Whether the first assignment already asks to go on.
+    pub resume: bool,
+    /// When it may run; at once when none, or past.
+    pub run_at: Option<Timestamp>,
+    /// Its own numbers.
+    pub limits: JobLimits,
+}
+
+impl std::fmt::Debug for NewJob {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("NewJob")
+            .field("public_id", &self.public_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who speaks for a lease, with the name that history keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The session.
+    pub session: SessionKey,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The fence it was given.
+    pub fence: Fence,
+}
+
+impl Holder {
+    /// Without the name.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            session: self.session,
+            fence: self.fence,
+        }
+    }
+}
+
+/// A session to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// `legacy-<connection>` for a base crawler.
+    pub name: Arc<str>,
+    /// Who the peer is: the same text means the same process. None over TCP.
+    pub identity: Option<String>,
+    /// The server that holds the connection.
+    pub server: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Whether it can be asked to end or pause a job, and says when it did. A crawler of the base protocol cannot.
+    pub confirms: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Well.
+    Completed {
+        /// What the crawler said, as JSON text.
+        result: String,
+    },
+    /// Badly.
+    Failed {
+        /// What the crawler said, as JSON text.
+        error: String,
+        /// Whether another attempt may help.
+        recoverable: bool,
+    },
+}
+
+/// What somebody does to one job.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Act {
+    /// End it.
+    Cancel,
+    /// Hold it back.
+    Pause,
+    /// Let it go on, from what it had done.
+    Resume,
+    /// Give it another chance after it failed or was cancelled.
+    Retry,
+    /// Give it another chance after it was quarantined or failed.
+    Redrive,
+    /// Change its place in the queue.
+    SetPriority(f64),
+}
+
+impl Act {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Redrive => "redrive",
+            Self::SetPriority(_) => "set_priority",
+        }
+    }
+}
+
+/// Which jobs are given another chance together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RedriveFilter {
+    /// Those in quarantine.
+    pub quarantined: bool,
+    /// Those that failed.
+    pub failed: bool,
+    /// Of this account only, by name.
+    pub account_id: Option<String>,
+}
+
+/// One operation. Those of one caller are carried out in the order they were given.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Create a job. → [`Outcome::Submitted`]
+    Submit(Box<NewJob>),
+    /// Give a queued job to a session. → [`Outcome::Moved`]
+    Claim {
+        /// The job.
+        job: JobKey,
+        /// The session.
+        session: SessionKey,
+        /// The session's name.
+        name: Arc<str>,
+    },
+    /// The session began. → [`Outcome::Moved`]
+    Start {
+        /// The job.
+        job: JobKey,
+        /// Who says so.
+        holder: Holder,
+    },
+    /// The session ended the job. → [`Outcome::Moved`]
+    Finish {
+        /// The job.
+        job: JobKey,
+        /// Who says so.
+        holder: Holder,
+        /// How.
+        ending: Ending,
+        /// The last counts, if the message had any.
+        progress: Option<ProgressView>,
+    },
+    /// The assignment could not be delivered. → [`Outcome::Moved`]
+    Release {
+        /// The job.
+        job: JobKey,
+        /// Who had it.
+        holder: Holder,
+    },
+    /// A connection names a job that an earlier connection of the same process held. → [`Outcome::Moved`]
+    Adopt {
+        /// The job's public id.
+        public_id: String,
+        /// The session that takes it over.
+        session: SessionKey,
+    },
+    /// Children of a job that somebody holds. → [`Outcome::Discovered`]
+    Discover {
+        /// The parent.
+        parent: JobKey,
+        /// Who says so.
+        holder: Holder,
+        /// Found items, each with the public id it gets if it becomes a job.
+        items: Vec<(String, DiscoveredJob)>,
+    },
+    /// How far jobs are: at most 500 of them, the newest report of each. → [`Outcome::Progressed`]; reports of a lease
+    /// that is over are dropped.
+    Progress(Vec<(JobKey, Lease, ProgressView)>),
+    /// A peer became known. → [`Outcome::SessionOpened`]
+    OpenSession(NewSession),
+    /// These sessions gave a sign of life. → [`Outcome::Renewed`]
+    Renew(Vec<SessionKey>),
+    /// A session's connection is gone. → [`Outcome::Done`]
+    Disconnect(SessionKey),
+    /// A server starts, or its database came back: its sessions of before have no connection, and every session gets
+    /// one full lease. Until then no deadline passes, and what was assigned has its whole accept time again: nobody
+    /// could say anything in the meantime. → [`Outcome::Done`]
+    Recover {
+        /// The server.
+        server: String,
+        /// Whether connections survived (the database was away, not the server).
+        connected: bool,
+    },
+    /// Do what time demands: expire leases, end attempts past their deadline, take back assignments that were never
+    /// started, promote delayed jobs. At most [`SWEEP_MAX`] jobs at a time. → [`Outcome::Swept`]
+    Sweep,
+    /// Log errors. → [`Outcome::Done`]
+    RecordErrors(Vec<ErrorRow>),
+    /// The session ended or paused the job, as was wished. → [`Outcome::Moved`]
+    Confirm {
+        /// The job.
+        job: JobKey,
+        /// Who says so.
+        holder: Holder,
+    },
+    /// Somebody does something to a job. Audited. → [`Outcome::Acted`]
+    Act {
+        /// The job.
+        job: JobKey,
+        /// What.
+        act: Act,
+        /// Who.
+        by: String,
+    },
+    /// Somebody ends a submitted job and everything below it. Audited. At most [`SELECTED_MAX`] jobs are looked at; the
+    /// outcome says where to go on. → [`Outcome::Acted`]
+    CancelTree {
+        /// The submitted job.
+        root: JobKey,
+        /// The [`Outcome::Acted`] `next` of the operation before.
+        after: Option<JobKey>,
+        /// Who.
+        by: String,
+    },
+    /// Somebody gives many jobs another chance. Audited. At most [`SELECTED_MAX`] jobs are looked at; the outcome says
+    /// where to go on. → [`Outcome::Acted`]
+    Redrive {
+        /// Which.
+        filter: RedriveFilter,
+        /// The [`Outcome::Acted`] `next` of the operation before.
+        after: Option<JobKey>,
+        /// Who.
+        by: String,
+    },
+    /// Somebody deletes a submitted job with everything below it. Audited. At most [`SELECTED_MAX`] rows go at a time,
+    /// the deepest first; the outcome says whether there are more. → [`Outcome::Deleted`]
+    Delete {
+        /// The submitted job.
+        root: JobKey,
+        /// Who.
+        by: String,
+    },
+    /// Somebody closes a gate, or changes until when it is closed. Audited. → [`Outcome::Done`]
+    CloseGate {
+        /// Which.
+        gate: Gate,
+        /// When it opens by itself.
+        until: Option<Timestamp>,
+        /// Why, for people.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+    },
+    /// Somebody opens a gate. Audited. → [`Outcome::Done`], whether it was closed or not
+    OpenGate {
+        /// Which.
+        gate: Gate,
+        /// Who.
+        by: String,
+    },
+    /// Delete trees that were over before a moment, and errors logged before another. Open trees stay. At most
+    /// [`SELECTED_MAX`] rows of each go at a time. → [`Outcome::Pruned`]
+    Prune {
+        /// For jobs.
+        jobs_before: Timestamp,
+        /// For errors.
+        errors_before: Timestamp,
+    },
+}
+
+impl Op {
+    /// Whether the operation waits in its place while the database is away. It does when it carries what a crawler
+    /// said or is told once: a crawler of the base protocol cannot be asked to say it again, and its operations must not
+    /// overtake each other.
+    pub fn is_patient(&self) -> bool {
+        match self {
+            Self::Start { .. }
+            | Self::Finish { .. }
+            | Self::Release { .. }
+            | Self::Adopt { .. }
+            | Self::Discover { .. }
+            | Self::Confirm { .. }
+            | Self::OpenSession(_)
+            | Self::Disconnect(_) => true,
+            // Repeated by whoever gives them: the web app, or the next round of a timer.
+            Self::Submit(_)
+            | Self::Claim { .. }
+            | Self::Progress(_)
+            | Self::Renew(_)
+            | Self::Recover { .. }
+            | Self::Sweep
+            | Self::RecordErrors(_)
+            | Self::Act { .. }
+            | Self::CancelTree { .. }
+            | Self::Redrive { .. }
+            | Self::Delete { .. }
+            | Self::CloseGate { .. }
+            | Self::OpenGate { .. }
+            | Self::Prune { .. } => false,
+        }
+    }
+}
+
+/// Jobs one sweep moves at most, so that it never holds the writer for long; the next sweep goes on.
+pub const SWEEP_MAX: usize = 500;
+
+/// Rows that one operation over many jobs looks at, for the same reason.
+pub const SELECTED_MAX: usize = 500;
+
+/// Gates that may be closed at a time: every claim looks at all of them.
+pub const GATES_MAX: usize = 1000;
+
+/// Rows one progress statement carries at most.
+pub const PROGRESS_ROWS_MAX: usize = 500;

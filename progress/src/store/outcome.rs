@@ -1,0 +1,111 @@
+//! What became of what a store was asked to do.
+
+use crate::discovery::Verdict;
+use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use crate::job::{Arrow, State};
+use crate::lifecycle::Refusal;
+use crate::view::JobView;
+
+/// What became of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The job exists.
+    Submitted(Box<JobView>),
+    /// The arrow was taken.
+    Moved(Fact),
+    /// What became of each item, in order; an accepted one with the fact of its creation.
+    Discovered(Vec<(Verdict, Option<Fact>)>),
+    /// The session exists.
+    SessionOpened(SessionKey),
+    /// What time demanded.
+    Swept(Vec<Fact>),
+    /// The arrows that were taken, and where an operation over many jobs goes on; none at its end.
+    Acted {
+        /// In order.
+        facts: Vec<Fact>,
+        /// The last job that was looked at.
+        next: Option<JobKey>,
+    },
+    /// Rows are gone.
+    Deleted {
+        /// How many.
+        jobs: usize,
+        /// Whether the operation has to be repeated.
+        more: bool,
+    },
+    /// Old rows are gone.
+    Pruned {
+        /// How many jobs.
+        jobs: usize,
+        /// How many errors.
+        errors: usize,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The leases last longer, but for sessions that the store holds for disconnected or does not know.
+    Renewed {
+        /// Those.
+        lost: Vec<SessionKey>,
+    },
+    /// The reports are kept, but for those of leases that are over.
+    Progressed {
+        /// The jobs of those.
+        stale: Vec<JobKey>,
+    },
+    /// Done, nothing to say.
+    Done,
+    /// No effect, and why.
+    Refused(Rejection),
+}
+
+/// Why an operation had no effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A guard did not hold.
+    #[error(transparent)]
+    Job(#[from] Refusal),
+    /// Too many jobs wait already.
+    #[error("the queue is full: {limit} jobs wait")]
+    QueueFull {
+        /// `max_queued_jobs`.
+        limit: u64,
+    },
+    /// Too many gates are closed already.
+    #[error("too many gates are closed: {limit}")]
+    TooManyGates {
+        /// [`GATES_MAX`].
+        limit: usize,
+    },
+    /// There is no such account.
+    #[error("there is no such account")]
+    NoSuchAccount,
+    /// The web app used this name before.
+    #[error("the web_app_job_id is taken by job {public_id}")]
+    NameTaken {
+        /// The job that has it.
+        public_id: String,
+    },
+}
+
+/// An arrow that was taken, as it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// The job.
+    pub job: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// The arrow.
+    pub arrow: Arrow,
+    /// The state before; none for a new job.
+    pub from: Option<State>,
+    /// The state after.
+    pub state: State,
+    /// The fence after.
+    pub fence: Fence,
+    /// The attempt after.
+    pub attempt: i32,
+    /// Who took the arrow, or lost the job by it.
+    pub session: Option<SessionKey>,
+    /// When.
+    pub at: Timestamp,
+}

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_persistence::{Database, SqlStore};
+use crawlwire_progress::admit::Capabilities;
+use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession, Op, Outcome};
 use crawlwire_progress::view::JobSpec;
 use crawlwire_progress::{Policy, SessionKey, Store};
@@ -46,6 +48,8 @@ async fn measure(what: &str, lives: usize, together: usize) -> f64 {
         name: "bench".into(),
         identity: None,
         server: "crawlwire".to_owned(),
+        capabilities: Capabilities::any(together),
+        confirms: false,
     }));
     let Outcome::SessionOpened(session) = opened.await.expect("a session").into_inner() else {
         unreachable!("a session opens")
@@ -123,7 +127,7 @@ async fn row_by_row(lives: usize, together: usize) -> f64 {
     for setup in [
         "PRAGMA synchronous = FULL",
         "INSERT INTO accounts VALUES (1, 'acme', 0)",
-        "INSERT INTO sessions VALUES (1, 'bench', NULL, 's', 1, 0, 0)",
+        "INSERT INTO sessions VALUES (1, 'bench', NULL, 's', 1, '{}', 0, 0, 0)",
     ] {
         pool.execute_unprepared(setup).await.expect("setup");
     }
@@ -148,15 +152,16 @@ fn statements(step: usize, id: usize) -> [String; 2] {
     let row = match step {
         0 => format!(
             "INSERT INTO jobs (id, public_id, web_app_job_id, identity, account_id, root_id, depth, generation, \
-             job_type, command, host, priority, tags, status, fence, attempt, failures, misses, due, resume, children, \
-             tree_jobs, created_at, updated_at) VALUES ({id}, 'job-{id}', 'job-{id}', 'i-{id}', 1, {id}, 0, 'job-{id}', \
-             'crawl_project', 'project', 'https://git.example', 1, '[]', 'queued', 0, 0, 0, 0, {id}, 0, 0, 0, 0, 0)"
+             job_type, command, host, priority, labels, tags, status, fence, attempt, failures, misses, lane, due, resume, \
+             children, tree_jobs, open_children, failed_children, tree_status, created_at, updated_at) VALUES \
+             ({id}, 'job-{id}', 'job-{id}', 'i-{id}', 1, {id}, 0, 'job-{id}', 'crawl_project', 'project', \
+             'https://git.example', 1, '[]', '[]', 'queued', 0, 0, 0, 0, 7, {id}, 0, 0, 0, 0, 0, 'open', 0, 0)"
         ),
         1 => format!("UPDATE jobs SET status = 'assigned', session_id = 1, assigned_at = 0, fence = 1 WHERE id = {id}"),
         2 => format!("UPDATE jobs SET status = 'running', attempt = 1, deadline = 1, started_at = 0 WHERE id = {id}"),
         _ => format!(
             "UPDATE jobs SET status = 'completed', session_id = NULL, assigned_at = NULL, deadline = NULL, \
-             finished_at = 1, result = '{{}}' WHERE id = {id}"
+             finished_at = 1, tree_status = 'completed', settled_at = 1, result = '{{}}' WHERE id = {id}"
         ),
     };
     let event = format!(
@@ -181,6 +186,7 @@ fn new_job(number: usize) -> NewJob {
             namespace_path: None,
             entity_name: None,
             priority: 1.0,
+            labels: Vec::new(),
             provider: None,
             user_id: None,
             created_by_user_id: None,
@@ -189,5 +195,7 @@ fn new_job(number: usize) -> NewJob {
         },
         access_token: None,
         resume: false,
+        run_at: None,
+        limits: JobLimits::default(),
     }
 }

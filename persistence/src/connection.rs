@@ -22,6 +22,10 @@ const SLOW: Duration = Duration::from_secs(1);
 /// held up. Nothing can end such a wait before its time.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 
+/// How long a transaction of the writer may do nothing. Between two statements it only thinks; so one that is idle for
+/// longer belongs to a server that is stopped or cut off, and its locks keep all others waiting.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
 /// Instructions of SQLite's machine between two looks at the clock: about a tenth of a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 
@@ -125,7 +129,7 @@ impl Connection {
                 Kind::Sqlite(connection, deadline)
             }
             Location::Postgres(options) => {
-                let idle = config.transaction_timeout.as_millis().to_string();
+                let idle = config.transaction_timeout.min(IDLE_MAX).as_millis().to_string();
                 // Every statement of the writer goes by key, so a plan that scans is wrong whatever the estimates say.
                 let settings = [
                     ("idle_in_transaction_session_timeout", idle.as_str()),
@@ -319,6 +323,6 @@ mod tests {
             "SHOW statement_timeout",
             "SHOW idle_in_transaction_session_timeout",
         ];
-        assert_eq!(settings(&database, &postgres).await, ["on", "crawlwire", "30s", "30s"]);
+        assert_eq!(settings(&database, &postgres).await, ["on", "crawlwire", "30s", "5s"]);
     }
 }

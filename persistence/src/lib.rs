@@ -8,13 +8,15 @@
 //! | [`store`] | [`SqlStore`]: operations to the writer, queries to the pool |
 //! | `writer` | the one writer: batches, answers, what waits while the database is away |
 //! | `transaction` | one batch, one transaction: retries, reconnects, commits in doubt |
-//! | `load`, `save` | rows a batch needs, rows a plan changes: a constant number of statements |
+//! | `choose`, `load`, `save` | jobs a batch means, rows it needs, rows its plan changes: a constant number of statements |
 //! | `sql`, `connection` | the text of those statements, and the connection they run on |
 //! | `read` | queries |
+//! | `wake` | servers on one PostgreSQL wake each other up |
 //! | [`entity`], [`migration`] | the rows, and how the schema came to be |
 //! | [`seal`] | tokens at rest |
 //! | `testing` (feature `testing`) | a throw-away PostgreSQL, fresh databases |
 
+mod choose;
 pub mod config;
 mod connection;
 pub mod entity;
@@ -30,6 +32,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transaction;
+mod wake;
 mod writer;
 
 pub use config::DatabaseConfig;

@@ -2,15 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crawlwire_progress::plan::{Credential, LoadedJob, Needs, Session, Snapshot};
-use crawlwire_progress::store::{Op, SWEEP_MAX};
+use std::time::Duration;
+
+use crawlwire_progress::admit::{ClosedGate, Gate};
+use crawlwire_progress::job::{JobLimits, Tree};
+use crawlwire_progress::plan::{AccountCounts, Credential, LoadedJob, Needs, Selection, Session, Snapshot};
+use crawlwire_progress::store::{Op, SELECTED_MAX};
 use crawlwire_progress::view::Lineage;
 use crawlwire_progress::{
-    AccountKey, CredentialKey, Fence, Job, JobKey, PauseReason, Policy, SessionKey, State, Timestamp,
+    AccountKey, CredentialKey, Fence, Job, JobKey, PauseReason, Policy, SessionKey, State, Timestamp, TreeStatus, Want,
 };
+use crawlwire_protocol::message::JobType;
 use sea_orm::QueryResult;
 use serde_json::json;
 
+use crate::choose::{Chosen, choose};
 use crate::connection::{Cells, Connection};
 use crate::error::Trouble;
 use crate::sql::{self, Sql};
@@ -29,7 +35,8 @@ pub(crate) async fn snapshot(
         keys,
         ..Snapshot::default()
     };
-    load_jobs(connection, needs, policy, now, &mut snapshot).await?;
+    let chosen = choose(connection, needs, policy, now).await?;
+    load_jobs(connection, needs, chosen, &mut snapshot).await?;
     load_sessions(connection, needs, &mut snapshot).await?;
     load_accounts(connection, needs, &mut snapshot).await?;
     if !needs.web_app_job_ids.is_empty() {
@@ -46,8 +53,21 @@ pub(crate) async fn snapshot(
             snapshot.identities.insert(Cells::of(&row).next()?);
         }
     }
-    if !needs.accounts.is_empty() {
-        // Submissions name accounts, and nothing else asks for the backlog.
+    if needs.gates {
+        for row in connection.fetch(sql::LOAD_GATES, None).await? {
+            snapshot.gates.push(gate(&row)?);
+        }
+    }
+    if needs.account_counts {
+        load_account_counts(connection, &mut snapshot).await?;
+    }
+    if let Some(before) = needs.errors_before {
+        let old = json!({"before": before, "limit": SELECTED_MAX});
+        for row in fetch(connection, sql::LOAD_OLD_ERRORS, &old).await? {
+            snapshot.old_errors.push(Cells::of(&row).next()?);
+        }
+    }
+    if needs.backlog {
         let rows = connection.fetch(sql::LOAD_BACKLOG, None).await?;
         let waiting: i64 = rows.first().map_or(Ok(0), |row| Cells::of(row).next())?;
         snapshot.backlog = u64::try_from(waiting).unwrap_or(0);
@@ -55,7 +75,7 @@ pub(crate) async fn snapshot(
     Ok(snapshot)
 }
 
-async fn fetch(
+pub(crate) async fn fetch(
     connection: &mut Connection,
     sql: Sql,
     parameter: &serde_json::Value,
@@ -63,27 +83,45 @@ async fn fetch(
     connection.fetch(sql, Some(parameter.to_string())).await
 }
 
+/// Locks and loads all jobs at once.
 async fn load_jobs(
     connection: &mut Connection,
     needs: &Needs,
-    policy: &Policy,
-    now: Timestamp,
+    chosen: Chosen,
     snapshot: &mut Snapshot,
 ) -> Result<(), Trouble> {
-    let named = !(needs.jobs.is_empty() && needs.public_ids.is_empty());
-    let mut rows = Vec::new();
-    if named {
-        let keys = json!({"jobs": needs.jobs, "public_ids": needs.public_ids, "parents": needs.parents});
-        rows = fetch(connection, sql::LOAD_JOBS, &keys).await?;
+    let families: BTreeSet<JobKey> = needs.families.union(&chosen.families).copied().collect();
+    if !(needs.jobs.is_empty() && needs.public_ids.is_empty() && families.is_empty()) {
+        let keys = json!({"jobs": needs.jobs, "public_ids": needs.public_ids, "families": families});
+        for row in fetch(connection, sql::LOAD_JOBS, &keys).await? {
+            let loaded = job(&row)?;
+            snapshot.jobs.insert(loaded.job.key, loaded);
+        }
     }
-    if needs.sweep {
-        let accept = i64::try_from(policy.accept_timeout.as_millis()).unwrap_or(i64::MAX);
-        let moments = json!({"now": now, "accepted": now.0.saturating_sub(accept), "limit": SWEEP_MAX});
-        rows.extend(fetch(connection, sql::LOAD_DUE, &moments).await?);
+    snapshot.selected = chosen.selected;
+    for (selection, found) in &mut snapshot.selected {
+        if matches!(selection, Selection::Below { .. } | Selection::Redrivable { .. }) {
+            // Chosen before they were locked, and so in another state by now, or gone.
+            found.jobs.retain_mut(|(key, state)| {
+                let loaded = snapshot.jobs.get(key);
+                *state = loaded.map_or(*state, |loaded| loaded.job.state);
+                loaded.is_some()
+            });
+        }
     }
-    for row in &rows {
-        let loaded = job(row)?;
-        snapshot.jobs.insert(loaded.job.key, loaded);
+    Ok(())
+}
+
+async fn load_account_counts(connection: &mut Connection, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+    let accounts: BTreeSet<AccountKey> = snapshot.jobs.values().map(|loaded| loaded.lineage.account).collect();
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    for row in fetch(connection, sql::LOAD_ACCOUNT_COUNTS, &json!({"accounts": accounts})).await? {
+        let mut cells = Cells::of(&row);
+        let account = AccountKey(cells.next()?);
+        let (open, held) = (cells.next()?, cells.next()?);
+        snapshot.account_counts.insert(account, AccountCounts { open, held });
     }
     Ok(())
 }
@@ -102,6 +140,7 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
             identity: cells.next()?,
             connected: cells.next()?,
             lease_expires_at: Timestamp(cells.next()?),
+            confirms: cells.next()?,
         };
         snapshot.sessions.insert(session.key, session);
     }
@@ -132,12 +171,35 @@ async fn load_accounts(connection: &mut Connection, needs: &Needs, snapshot: &mu
     Ok(())
 }
 
+/// A row of [`sql::LOAD_GATES`], in the order of its columns.
+pub(crate) fn gate(row: &QueryResult) -> Result<ClosedGate, Trouble> {
+    let mut cells = Cells::of(row);
+    let (kind, account): (String, i64) = (cells.next()?, cells.next()?);
+    let (account_id, host) = (cells.next::<Option<String>>()?.unwrap_or_default(), cells.next()?);
+    let gate = match kind.as_str() {
+        "queue" => Gate::Queue,
+        "host" => Gate::Host(host),
+        "credentials" => Gate::Credentials { account_id, host },
+        other => return Err(Trouble::Refused(format!("the gate `{other}` is not known"))),
+    };
+    Ok(ClosedGate {
+        gate,
+        account: (account != 0).then_some(AccountKey(account)),
+        closed_at: Timestamp(cells.next()?),
+        until: cells.next::<Option<i64>>()?.map(Timestamp),
+        reason: cells.next()?,
+        by: cells.next()?,
+    })
+}
+
 /// A row of [`sql::LOAD_JOBS`], in the order of its columns.
 fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
     let mut cells = Cells::of(row);
     let key = JobKey(cells.next()?);
     let (public_id, host) = (cells.next()?, cells.next()?);
     let (provider, user_id) = (cells.next()?, cells.next()?);
+    let job_type = job_type(&cells.next::<String>()?)?;
+    let labels = words("jobs.labels", &cells.next::<String>()?)?;
     let lineage = Lineage {
         parent: cells.next::<Option<i64>>()?.map(JobKey),
         root: JobKey(cells.next()?),
@@ -146,7 +208,14 @@ fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
         account: AccountKey(cells.next()?),
         credential: cells.next::<Option<i64>>()?.map(CredentialKey),
     };
-    let (children, tree_jobs) = (cells.next()?, cells.next()?);
+    let tree = Tree {
+        children: cells.next()?,
+        jobs: cells.next()?,
+        open_children: cells.next()?,
+        failed_children: cells.next()?,
+        status: tree_status(&cells.next::<String>()?)?,
+        settled_at: cells.next::<Option<i64>>()?.map(Timestamp),
+    };
     let job = Job {
         key,
         state: state(&cells.next::<String>()?)?,
@@ -162,6 +231,11 @@ fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
         deadline: cells.next::<Option<i64>>()?.map(Timestamp),
         finished_at: cells.next::<Option<i64>>()?.map(Timestamp),
         resume: cells.next()?,
+        want: cells.next::<Option<String>>()?.as_deref().and_then(Want::named),
+        want_deadline: cells.next::<Option<i64>>()?.map(Timestamp),
+        priority: cells.next()?,
+        due: cells.next()?,
+        limits: limits(cells.next()?, cells.next()?, cells.next()?),
     };
     Ok(LoadedJob {
         job,
@@ -169,13 +243,43 @@ fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
         host,
         provider,
         user_id,
+        job_type,
+        labels,
         lineage,
-        children,
-        tree_jobs,
+        tree,
     })
 }
 
 /// A state by its name in the database.
 pub(crate) fn state(name: &str) -> Result<State, Trouble> {
     State::named(name).ok_or_else(|| Trouble::Refused(format!("the status `{name}` is not known")))
+}
+
+/// A tree's status by its name in the database.
+pub(crate) fn tree_status(name: &str) -> Result<TreeStatus, Trouble> {
+    TreeStatus::named(name).ok_or_else(|| Trouble::Refused(format!("the status `{name}` of a tree is not known")))
+}
+
+/// A job's type by its name in the database.
+pub(crate) fn job_type(name: &str) -> Result<JobType, Trouble> {
+    JobType::named(name).ok_or_else(|| Trouble::Refused(format!("the type `{name}` of a job is not known")))
+}
+
+/// The words of a JSON array.
+pub(crate) fn words(column: &str, json: &str) -> Result<Vec<String>, Trouble> {
+    serde_json::from_str(json).map_err(|_| Trouble::Refused(format!("{column} cannot be read")))
+}
+
+/// A job's own numbers, as they are kept.
+pub(crate) fn limits(timeout_ms: Option<i64>, retry_attempts: Option<i64>, retry_delay_ms: Option<i64>) -> JobLimits {
+    let span = |millis: Option<i64>| {
+        millis
+            .and_then(|millis| u64::try_from(millis).ok())
+            .map(Duration::from_millis)
+    };
+    JobLimits {
+        timeout: span(timeout_ms),
+        retry_attempts: retry_attempts.and_then(|attempts| u32::try_from(attempts).ok()),
+        retry_delay: span(retry_delay_ms),
+    }
 }

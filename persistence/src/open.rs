@@ -12,14 +12,14 @@ use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, EntityTrait, TransactionTrait, sqlx};
 use sea_orm_migration::MigratorTrait;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, Location, redacted};
 use crate::connection::{limit_time, postgres_options, sqlite_options};
 use crate::entity::credential;
 use crate::error::{OpenError, Trouble};
-use crate::migration::Migrator;
+use crate::migration::{Migrator, UNRELEASED};
 use crate::seal::Seal;
 use crate::store::SqlStore;
 use crate::transaction::{Counters, Transactions};
@@ -71,7 +71,8 @@ impl Database {
         let seal = Arc::new(check_key(&readers, &config).await?);
         let counters = Arc::new(Counters::default());
         let place = (config.clone(), location);
-        let transactions = Transactions::new(place, seal.clone(), counters.clone()).await;
+        let woken = Arc::new(Notify::new());
+        let transactions = Transactions::new(place, seal.clone(), counters.clone(), woken.clone()).await;
         let (away, told) = watch::channel(false);
         let writer = Writer {
             transactions: transactions.map_err(failed)?,
@@ -86,7 +87,7 @@ impl Database {
         let task = tokio::spawn(writer.run(Inbox::new(queue, closing.clone())));
         tracing::info!(url = redacted(&config.url), "database opened");
         Ok(Arc::new(SqlStore::new(
-            (requests, told),
+            (requests, told, woken),
             readers,
             seal,
             config.clock,
@@ -239,8 +240,13 @@ fn connect_error(config: &DatabaseConfig, error: impl Into<Trouble>) -> OpenErro
 }
 
 fn migrate_error(config: &DatabaseConfig, error: DbErr) -> OpenError {
+    let mut reason = error.to_string();
+    // The migrator names the step that it does not know.
+    if reason.contains(&format!("'{UNRELEASED}'")) {
+        "this database was made by an unreleased version; start with a new one".clone_into(&mut reason);
+    }
     OpenError::Migrate {
         url: redacted(&config.url),
-        reason: error.to_string(),
+        reason,
     }
 }

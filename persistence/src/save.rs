@@ -1,10 +1,13 @@
 //! Rows a plan changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crawlwire_progress::plan::{ChangedJob, NewEvent, NewJobRow, Plan};
+use crawlwire_progress::admit::{ClosedGate, Gate};
+use crawlwire_progress::job::{JobLimits, Tree};
+use crawlwire_progress::plan::{ChangedJob, NewArea, NewEvent, NewJobRow, Opening, Plan};
 use crawlwire_progress::view::ProgressView;
-use crawlwire_progress::{Arrow, JobKey, State, Timestamp};
+use crawlwire_progress::{Arrow, Job, JobKey, State, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
@@ -23,6 +26,8 @@ pub(crate) async fn plan(
 ) -> Result<(), Trouble> {
     let mut rows = Rows { connection };
     recoveries(&mut rows, plan, now).await?;
+    openings(&mut rows, &plan.openings).await?;
+    rows.all(sql::CLOSE_GATES, plan.closings.iter().map(closing)).await?;
     let accounts = plan.new_accounts.iter();
     rows.all(
         sql::INSERT_ACCOUNTS,
@@ -39,11 +44,44 @@ pub(crate) async fn plan(
         .await?;
     progress(&mut rows, plan).await?;
     errors(&mut rows, plan).await?;
+    areas(&mut rows, &plan.areas, now).await?;
+    let audits = plan.audits.iter().map(
+        |audit| json!({"at": now, "by": audit.by, "act": audit.act, "target": audit.target, "detail": audit.detail}),
+    );
+    rows.all(sql::INSERT_AUDIT, audits).await?;
+    let deleted = deleted(plan);
+    let gone = deleted
+        .iter()
+        .map(|(id, state)| json!({"id": id, "status": state.as_str()}));
+    rows.all(sql::DELETE_JOBS, gone).await?;
+    if !plan.deleted_errors.is_empty() {
+        rows.one(sql::DELETE_ERRORS, &json!({"ids": plan.deleted_errors}))
+            .await?;
+    }
     if let Some(before) = plan.forget_sessions_before {
         rows.one(sql::FORGET_SESSIONS, &json!({"before": before})).await?;
     }
     // Last, because servers whose names fall on one shard wait for each other from here on.
-    rows.all(sql::COUNT, counts(plan, shard)).await
+    let accounts = plan
+        .account_changes
+        .iter()
+        .filter(|(_, change)| change.open != 0 || change.held != 0);
+    let accounts = accounts.map(
+        |(account, change)| json!({"account_id": account, "shard": shard, "open": change.open, "held": change.held}),
+    );
+    rows.all(sql::COUNT_ACCOUNTS, accounts).await?;
+    rows.all(sql::COUNT, counts(plan, &deleted, shard)).await
+}
+
+/// Whether a dispatcher elsewhere may find something new after this.
+pub(crate) fn is_news(plan: &Plan) -> bool {
+    let gates = plan.openings.len() + plan.closings.len();
+    gates + plan.new_jobs.len() + plan.changed.len() + plan.deleted.len() + plan.recoveries.len() > 0
+}
+
+/// Jobs that go, each once: two operations of a batch may have chosen the same.
+fn deleted(plan: &Plan) -> BTreeMap<JobKey, State> {
+    plan.deleted.iter().copied().collect()
 }
 
 struct Rows<'a> {
@@ -90,6 +128,72 @@ async fn recoveries(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<
     Ok(())
 }
 
+/// Every gate that was closed for a while has to be there still, or its jobs get their time twice.
+async fn openings(rows: &mut Rows<'_>, openings: &[Opening]) -> Result<(), Trouble> {
+    let mut openings: Vec<_> = openings.iter().collect();
+    openings.sort_by(|one, other| one.gate.gate.cmp(&other.gate.gate));
+    // One that opens in the moment in which it was closed may never have been written.
+    let (fresh, stood): (Vec<_>, Vec<_>) = openings.into_iter().partition(|opening| opening.closed_for.is_zero());
+    rows.some(sql::OPEN_GATES, fresh.iter().map(|opening| closing(&opening.gate)))
+        .await?;
+    rows.all(sql::OPEN_GATES, stood.iter().map(|opening| closing(&opening.gate)))
+        .await?;
+    let stopped = stood.iter().filter(|opening| opening.gate.gate.stops_deadlines());
+    let moved = stopped.map(|opening| {
+        let (account, host) = place(&opening.gate);
+        json!({"account_id": account, "host": host, "moved": millis(opening.closed_for)})
+    });
+    rows.some(sql::MOVE_DEADLINES, moved).await?;
+    Ok(())
+}
+
+fn closing(closed: &ClosedGate) -> serde_json::Value {
+    let (account, host) = place(closed);
+    json!({
+        "kind": closed.gate.kind(), "account_id": account, "host": host, "closed_at": closed.closed_at,
+        "until": closed.until, "reason": closed.reason, "by": closed.by,
+    })
+}
+
+/// The account's row, 0 for none, and the host, empty for none.
+fn place(closed: &ClosedGate) -> (i64, &str) {
+    let host = match &closed.gate {
+        Gate::Queue => "",
+        Gate::Host(host) | Gate::Credentials { host, .. } => host,
+    };
+    (closed.account.map_or(0, |account| account.0), host)
+}
+
+/// Each place once, in the same order everywhere, so that two servers that find the same do not lock each other out.
+async fn areas(rows: &mut Rows<'_>, areas: &BTreeSet<NewArea>, now: Timestamp) -> Result<(), Trouble> {
+    let places: BTreeMap<_, _> = areas
+        .iter()
+        .map(|area| ((&area.host, area.kind, &area.entity_id), area))
+        .collect();
+    let places = places.into_values().map(|area| {
+        json!({
+            "host": area.host, "kind": area.kind, "entity_id": area.entity_id, "path": area.path, "name": area.name,
+            "created_at": now, "updated_at": now,
+        })
+    });
+    rows.some(sql::WRITE_AREAS, places).await?;
+    let seen: BTreeMap<_, _> = areas
+        .iter()
+        .map(|area| ((area.account, &area.host, area.kind, &area.entity_id), area))
+        .collect();
+    let seen = seen.into_values().map(|area| {
+        json!({
+            "account_id": area.account, "host": area.host, "kind": area.kind, "entity_id": area.entity_id, "since": now,
+        })
+    });
+    rows.some(sql::WRITE_ACCOUNT_AREAS, seen).await?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 async fn credentials(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp, seal: &Seal) -> Result<(), Trouble> {
     let mut sealed = Vec::with_capacity(plan.credentials.len());
     for write in &plan.credentials {
@@ -107,7 +211,8 @@ async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<()
     let new = plan.new_sessions.iter().map(|(id, new, until)| {
         json!({
             "id": id, "name": *new.name, "identity": new.identity, "server": new.server, "connected": true,
-            "opened_at": now, "lease_expires_at": until,
+            "capabilities": json!(new.capabilities).to_string(), "confirms": new.confirms, "opened_at": now,
+            "lease_expires_at": until,
         })
     });
     rows.all(sql::INSERT_SESSIONS, new).await?;
@@ -136,13 +241,16 @@ struct NewJob<'a> {
     entity_id: Option<&'a str>,
     namespace_path: Option<&'a str>,
     entity_name: Option<&'a str>,
-    priority: f64,
     provider: Option<&'a str>,
     user_id: Option<&'a str>,
     created_by_user_id: Option<&'a str>,
+    labels: String,
     tags: String,
     metadata: Option<&'a str>,
-    due: i64,
+    timeout_ms: Option<i64>,
+    retry_attempts: Option<u32>,
+    retry_delay_ms: Option<i64>,
+    lane: i64,
     created_at: Timestamp,
     #[serde(flatten)]
     moving: Moving,
@@ -164,12 +272,20 @@ struct Moving {
     deadline: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     resume: bool,
+    want: Option<&'static str>,
+    want_deadline: Option<Timestamp>,
+    priority: f64,
+    due: i64,
     children: i64,
     tree_jobs: i64,
+    open_children: i64,
+    failed_children: i64,
+    tree_status: &'static str,
+    settled_at: Option<Timestamp>,
     updated_at: Timestamp,
 }
 
-fn moving(job: &crawlwire_progress::Job, children: i64, tree_jobs: i64, now: Timestamp) -> Moving {
+fn moving(job: &Job, tree: &Tree, now: Timestamp) -> Moving {
     Moving {
         status: job.state.as_str(),
         pause_reason: job.pause_reason.map(|reason| reason.as_str()),
@@ -184,14 +300,27 @@ fn moving(job: &crawlwire_progress::Job, children: i64, tree_jobs: i64, now: Tim
         deadline: job.deadline,
         finished_at: job.finished_at,
         resume: job.resume,
-        children,
-        tree_jobs,
+        want: job.want.map(|want| want.as_str()),
+        want_deadline: job.want_deadline,
+        priority: job.priority,
+        due: job.due,
+        children: tree.children,
+        tree_jobs: tree.jobs,
+        open_children: tree.open_children,
+        failed_children: tree.failed_children,
+        tree_status: tree.status.as_str(),
+        settled_at: tree.settled_at,
         updated_at: now,
     }
 }
 
 fn new_job(new: &NewJobRow, now: Timestamp) -> NewJob<'_> {
     let spec = &new.spec;
+    let JobLimits {
+        timeout,
+        retry_attempts,
+        retry_delay,
+    } = new.job.limits;
     NewJob {
         id: new.job.key,
         public_id: &new.public_id,
@@ -209,15 +338,18 @@ fn new_job(new: &NewJobRow, now: Timestamp) -> NewJob<'_> {
         entity_id: spec.entity_id.as_deref(),
         namespace_path: spec.namespace_path.as_deref(),
         entity_name: spec.entity_name.as_deref(),
-        priority: spec.priority,
         provider: spec.provider.as_deref(),
         user_id: spec.user_id.as_deref(),
         created_by_user_id: spec.created_by_user_id.as_deref(),
+        labels: json!(spec.labels).to_string(),
         tags: json!(spec.tags).to_string(),
         metadata: spec.metadata.as_deref(),
-        due: new.due,
+        timeout_ms: timeout.map(millis),
+        retry_attempts,
+        retry_delay_ms: retry_delay.map(millis),
+        lane: new.lane,
         created_at: now,
-        moving: moving(&new.job, 0, 0, now),
+        moving: moving(&new.job, &Tree::NEW, now),
     }
 }
 
@@ -239,7 +371,7 @@ fn changed_job(changed: &ChangedJob, now: Timestamp) -> Changed<'_> {
         fence_before: changed.before.1.0,
         result: changed.result.as_deref(),
         error: changed.error.as_deref(),
-        moving: moving(&changed.job, changed.children, changed.tree_jobs, now),
+        moving: moving(&changed.job, &changed.tree, now),
     }
 }
 
@@ -299,7 +431,7 @@ async fn errors(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
 }
 
 /// How the number of jobs in each status changes.
-fn counts(plan: &Plan, shard: u8) -> impl Iterator<Item = serde_json::Value> {
+fn counts(plan: &Plan, deleted: &BTreeMap<JobKey, State>, shard: u8) -> impl Iterator<Item = serde_json::Value> {
     let mut changes = BTreeMap::<State, i64>::new();
     for new in &plan.new_jobs {
         *changes.entry(new.job.state).or_default() += 1;
@@ -307,6 +439,9 @@ fn counts(plan: &Plan, shard: u8) -> impl Iterator<Item = serde_json::Value> {
     for changed in &plan.changed {
         *changes.entry(changed.before.0).or_default() -= 1;
         *changes.entry(changed.job.state).or_default() += 1;
+    }
+    for state in deleted.values() {
+        *changes.entry(*state).or_default() -= 1;
     }
     changes
         .into_iter()

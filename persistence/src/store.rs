@@ -1,17 +1,21 @@
 //! The port, over a database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, Ticket};
-use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
-use crawlwire_progress::{CredentialKey, JobKey, Store, StoreError, Timestamp};
+use crawlwire_progress::admit::ClosedGate;
+use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::view::{
+    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+};
+use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp};
 use crawlwire_protocol::AccessToken;
 use sea_orm::DatabaseConnection;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +52,8 @@ pub struct SqlStore {
     requests: mpsc::Sender<Request>,
     /// Whether operations wait for the database to come back.
     away: watch::Receiver<bool>,
+    /// Told when another server has committed something.
+    woken: Arc<Notify>,
     database: DatabaseConnection,
     seal: Arc<Seal>,
     clock: Option<Clock>,
@@ -68,7 +74,7 @@ impl fmt::Debug for SqlStore {
 
 impl SqlStore {
     pub(crate) fn new(
-        (requests, away): (mpsc::Sender<Request>, watch::Receiver<bool>),
+        (requests, away, woken): (mpsc::Sender<Request>, watch::Receiver<bool>, Arc<Notify>),
         database: DatabaseConnection,
         seal: Arc<Seal>,
         clock: Option<Clock>,
@@ -78,6 +84,7 @@ impl SqlStore {
         Self {
             requests,
             away,
+            woken,
             database,
             seal,
             clock,
@@ -174,6 +181,10 @@ impl Store for SqlStore {
         })
     }
 
+    fn woken(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.woken.notified())
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let late = |_| Err(Trouble::Busy("no answer in time".to_owned()));
         self.query(async move { timeout(PING, read::ping(&self.database)).await.unwrap_or_else(late) })
@@ -199,8 +210,23 @@ impl Store for SqlStore {
         self.query(read::progress(&self.database, job))
     }
 
-    fn ready(&self, limit: usize) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
-        self.query(read::ready(&self.database, limit))
+    fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
+        self.query(read::ready(&self.database, query))
+    }
+
+    fn gates(&self) -> BoxFuture<'_, Result<Vec<ClosedGate>, StoreError>> {
+        self.query(read::gates(&self.database))
+    }
+
+    fn held_by_account(
+        &self,
+        accounts: Vec<AccountKey>,
+    ) -> BoxFuture<'_, Result<BTreeMap<AccountKey, u64>, StoreError>> {
+        self.query(read::held_by_account(&self.database, accounts))
+    }
+
+    fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>> {
+        self.query(read::held(&self.database, sessions))
     }
 
     fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
@@ -210,6 +236,14 @@ impl Store for SqlStore {
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
         let now = self.now();
         self.query(read::sessions(&self.database, now, limit))
+    }
+
+    fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>> {
+        self.query(read::audit(&self.database, paging))
+    }
+
+    fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>> {
+        self.query(read::areas(&self.database, account_id, paging))
     }
 
     fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {

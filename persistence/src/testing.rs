@@ -94,7 +94,20 @@ impl TestDatabase {
     /// # Panics
     /// As [`postgres`](Self::postgres).
     pub async fn postgres_alone() -> Option<Self> {
-        match Cluster::start() {
+        Self::in_own_cluster(false).await
+    }
+
+    /// As [`postgres_alone`](Self::postgres_alone), in a cluster that writes to the disk before it says so, as one that is
+    /// used does; the others do not wait for the disk. For measurements.
+    ///
+    /// # Panics
+    /// As [`postgres`](Self::postgres).
+    pub async fn postgres_durable() -> Option<Self> {
+        Self::in_own_cluster(true).await
+    }
+
+    async fn in_own_cluster(durable: bool) -> Option<Self> {
+        match Cluster::start(durable) {
             Ok(cluster) => {
                 let mut database = Self::in_cluster(&cluster).await;
                 database.cluster = Some(Mutex::new(cluster));
@@ -281,11 +294,11 @@ struct Cluster {
 }
 
 /// Makes a cluster below `$1` with the programs of `$2`, starts and stops it as it is told, says `ready` each time, and
-/// tidies up when its input closes.
+/// tidies up when its input closes. The cluster waits for the disk if `$3` is `on`.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 start() {
-    "$2/pg_ctl" -D "$1/data" -l "$1/log" -w -o "-k '$1' -c listen_addresses= -c fsync=off -c full_page_writes=off \
+    "$2/pg_ctl" -D "$1/data" -l "$1/log" -w -o "-k '$1' -c listen_addresses= -c fsync=$3 -c full_page_writes=$3 \
         -c max_connections=200 -c shared_buffers=64MB" start
 }
 stop() {
@@ -293,7 +306,7 @@ stop() {
 }
 "$2/initdb" -D "$1/data" -U postgres -A trust -E UTF8 --no-sync >"$1/start" 2>&1
 while read -r order; do
-    "$order" "$1" "$2" >>"$1/start" 2>&1 && echo ready || echo failed
+    "$order" "$1" "$2" "$3" >>"$1/start" 2>&1 && echo ready || echo failed
 done
 stop "$1" "$2" >/dev/null 2>&1
 rm -rf "$1"
@@ -310,16 +323,17 @@ impl Cluster {
                 Ok(Location::Sqlite { .. }) => Err("TEST_DATABASE_URL is not a PostgreSQL URL".to_owned()),
                 Err(error) => Err(error.to_string()),
             },
-            Err(_) => Self::start(),
+            Err(_) => Self::start(false),
         }
     }
 
-    fn start() -> Result<Self, String> {
+    fn start(durable: bool) -> Result<Self, String> {
         let programs = programs().ok_or("initdb and pg_ctl are neither in PATH nor in /usr/lib/postgresql")?;
         let dir = tempfile::Builder::new().prefix("crawlwire-pg-").tempdir();
         let dir = dir.map_err(|error| error.to_string())?.keep();
         let mut command = Command::new("sh");
         command.arg("-c").arg(SCRIPT).arg("sh").arg(&dir).arg(&programs);
+        command.arg(if durable { "on" } else { "off" });
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -9,12 +9,14 @@ use crawlwire_progress::plan::{Needs, plan};
 use crawlwire_progress::store::Op;
 use crawlwire_progress::{Outcome, Timestamp};
 use sea_orm::DbBackend;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{DatabaseConfig, Location};
 use crate::connection::{Cells, Connection};
 use crate::error::Trouble;
 use crate::seal::Seal;
+use crate::wake::Wake;
 use crate::{load, save, sql};
 
 /// Tries of one batch when other transactions are in its way.
@@ -58,18 +60,31 @@ pub(crate) struct Transactions {
     seed: u64,
     /// Where this server counts jobs.
     shard: u8,
+    /// Other servers that wait for news; PostgreSQL only.
+    wake: Option<Wake>,
 }
 
-/// A transaction that is about to commit: its name, where it has one, and what to answer.
-type Pending = Option<(Option<String>, Vec<Outcome>)>;
+/// A transaction that is about to commit.
+struct Pending {
+    /// Its name, where it has one.
+    name: Option<String>,
+    outcomes: Vec<Outcome>,
+    /// Whether other servers may want to know.
+    is_news: bool,
+}
 
 impl Transactions {
     pub(crate) async fn new(
         (config, location): (DatabaseConfig, Location),
         seal: Arc<Seal>,
         counters: Arc<Counters>,
+        woken: Arc<Notify>,
     ) -> Result<Self, Trouble> {
         let mut connection = Connection::open(&location, &config, counters.statements.clone()).await?;
+        let wake = match &location {
+            Location::Sqlite { .. } => None,
+            Location::Postgres(options) => Some(Wake::start(options, &config, woken)),
+        };
         let mut last_key = 0;
         if connection.backend() == DbBackend::Sqlite {
             let rows = connection.fetch_text(sql::LAST_KEY, None).await?;
@@ -87,11 +102,15 @@ impl Transactions {
             last_now: Timestamp(0),
             seed: getrandom::u64().unwrap_or_default(),
             shard,
+            wake,
         })
     }
 
-    /// Closes the connection.
+    /// Closes the connections.
     pub(crate) async fn close(self) {
+        if let Some(wake) = self.wake {
+            wake.end().await;
+        }
         if let Some(connection) = self.connection {
             connection.close().await;
         }
@@ -142,17 +161,27 @@ impl Transactions {
         };
         connection.limit(None);
         match (done, pending) {
-            (Ok(()), Some((_, outcomes))) => {
+            (Ok(()), Some(pending)) => {
                 self.connection = Some(connection);
                 self.counters.batches.fetch_add(1, Ordering::Relaxed);
                 self.counters.operations.fetch_add(ops.len() as u64, Ordering::Relaxed);
-                Ok(outcomes)
+                self.wake_others(pending.is_news);
+                Ok(pending.outcomes)
             }
             (Ok(()), None) => Err(Trouble::Refused("nothing was planned".to_owned())),
-            (Err(Trouble::Lost(text)), Some((Some(transaction), outcomes))) => {
+            (
+                Err(Trouble::Lost(text)),
+                Some(Pending {
+                    name: Some(transaction),
+                    outcomes,
+                    is_news,
+                }),
+            ) => {
                 drop(connection);
                 tracing::warn!(error = text, "the connection was lost during a commit");
-                self.resolve(transaction, outcomes).await
+                let resolved = self.resolve(transaction, outcomes).await;
+                self.wake_others(is_news);
+                resolved
             }
             (Err(lost @ Trouble::Lost(_)), _) => Err(lost),
             (Err(trouble), _) => {
@@ -170,7 +199,7 @@ impl Transactions {
         &mut self,
         connection: &mut Connection,
         ops: &[Op],
-        pending: &mut Pending,
+        pending: &mut Option<Pending>,
     ) -> Result<(), Trouble> {
         connection.execute(sql::BEGIN, None).await?;
         let needs = Needs::of(ops);
@@ -180,9 +209,19 @@ impl Transactions {
         let seed = &mut self.seed;
         let plan = plan(snapshot, ops.to_vec(), policy, now, &mut || chance(seed));
         save::plan(connection, &plan, now, &self.seal, self.shard).await?;
-        *pending = Some((transaction, plan.outcomes));
+        *pending = Some(Pending {
+            name: transaction,
+            is_news: save::is_news(&plan),
+            outcomes: plan.outcomes,
+        });
         connection.execute(sql::COMMIT, None).await?;
         Ok(())
+    }
+
+    fn wake_others(&self, is_news: bool) {
+        if let Some(wake) = self.wake.as_ref().filter(|_| is_news) {
+            wake.others();
+        }
     }
 
     /// The time, fresh keys, and on PostgreSQL the name of the transaction.
@@ -316,7 +355,9 @@ mod tests {
         let location = Location::parse(&config.url).unwrap();
         let seal = Arc::new(Seal::new(&[0; 32]));
         let place = (config.clone(), location.clone());
-        let mut transactions = Transactions::new(place, seal, Arc::default()).await.unwrap();
+        let mut transactions = Transactions::new(place, seal, Arc::default(), Arc::default())
+            .await
+            .unwrap();
         for (end, expected) in [(sql::COMMIT, Ok(vec![Outcome::Done])), (sql::ROLLBACK, Err(()))] {
             let mut other = Connection::open(&location, &config, Arc::default()).await.unwrap();
             other.execute(sql::BEGIN, None).await.unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crawlwire_progress::store::{Ending, Op};
+use crawlwire_progress::store::{Ending, Op, SWEEP_MAX};
 use crawlwire_progress::{Committed, Outcome, StoreError};
 use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -249,7 +249,8 @@ impl Writer {
 
 /// What is to be carried out together, at most so many: from the front, then whatever has arrived.
 ///
-/// A recovery is alone: it changes rows that nobody loaded, and others would write back what they loaded before.
+/// A recovery is alone: it changes rows that nobody loaded, and others would write back what they loaded before. So is what
+/// means jobs by a condition: it is to find what the operations before it did, and rows are chosen before any is planned.
 fn gather(front: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>, most: usize) -> Vec<Request> {
     let mut batch = Vec::new();
     let mut bytes = 0;
@@ -257,7 +258,7 @@ fn gather(front: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>,
         let Some(request) = front.pop_front().or_else(|| requests.try_recv().ok()) else {
             break;
         };
-        let alone = matches!(request.op, Op::Recover { .. });
+        let alone = is_alone(&request.op);
         if alone && !batch.is_empty() {
             front.push_front(request);
             break;
@@ -269,6 +270,13 @@ fn gather(front: &mut VecDeque<Request>, requests: &mut mpsc::Receiver<Request>,
         }
     }
     batch
+}
+
+fn is_alone(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Recover { .. } | Op::CancelTree { .. } | Op::Redrive { .. } | Op::Delete { .. } | Op::Prune { .. }
+    )
 }
 
 /// Roughly how much text an operation brings into a batch.
@@ -285,6 +293,7 @@ fn weight(op: &Op) -> usize {
             .iter()
             .map(|(.., report)| ROW + 128 * report.entities.len())
             .sum(),
+        Op::Sweep => ROW * SWEEP_MAX,
         Op::RecordErrors(errors) => errors.iter().map(|error| ROW + error.message.len()).sum(),
         _ => ROW,
     }

@@ -2,16 +2,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
-use crawlwire_progress::store::{JobFilter, Paging};
+use crawlwire_progress::admit::{Capabilities, Gate};
+use crawlwire_progress::store::{Act, JobFilter, Paging, RedriveFilter};
 use crawlwire_progress::view::{JobView, ProgressView};
-use crawlwire_progress::{Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey};
+use crawlwire_progress::{AccountKey, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, Timestamp};
 use crawlwire_protocol::AccessToken;
 use proptest::prelude::*;
-use support::{Kit, Peer, complete, discover, fail, new_job, report, start};
+use support::{Kit, Peer, acts, complete, discover, fail, new_job, report, start};
 
 /// An operation, by the numbers of what it speaks of, because keys differ from store to store.
 #[derive(Debug, Clone)]
@@ -22,9 +23,12 @@ enum Step {
         host: u8,
         token: bool,
         priority: f64,
+        later: Option<u64>,
+        label: bool,
     },
     Open {
         identity: Option<u8>,
+        confirms: bool,
     },
     Claim {
         job: usize,
@@ -73,6 +77,64 @@ enum Step {
         connected: bool,
     },
     Sweep,
+    Confirm {
+        job: usize,
+        peer: usize,
+        fence: i64,
+    },
+    Act {
+        job: usize,
+        act: Act,
+    },
+    CancelTree {
+        job: usize,
+    },
+    Redrive {
+        quarantined: bool,
+        failed: bool,
+        account: Option<u8>,
+    },
+    Delete {
+        job: usize,
+    },
+    CloseGate {
+        gate: Gate,
+        seconds: Option<u64>,
+    },
+    OpenGate {
+        gate: Gate,
+    },
+    Prune {
+        seconds: i64,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        Just(Act::Cancel),
+        Just(Act::Pause),
+        Just(Act::Pause),
+        Just(Act::Resume),
+        Just(Act::Retry),
+        Just(Act::Redrive),
+        (-9.0..9.0_f64).prop_map(Act::SetPriority),
+    ]
+}
+
+fn gate() -> impl Strategy<Value = Gate> {
+    let host = (0..2_u8).prop_map(host);
+    prop_oneof![
+        Just(Gate::Queue),
+        host.clone().prop_map(Gate::Host),
+        (0..2_u8, host).prop_map(|(account, host)| Gate::Credentials {
+            account_id: format!("account-{account}"),
+            host
+        }),
+    ]
+}
+
+fn host(number: u8) -> String {
+    format!("https://host-{number}.example")
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -84,15 +146,28 @@ fn step() -> impl Strategy<Value = Step> {
         0..2_u8,
         any::<bool>(),
         -9.0..9.0_f64,
+        prop::option::weighted(0.2, 0..30_u64),
+        any::<bool>(),
     );
     prop_oneof![
-        3 => submit.prop_map(|(name, account, host, token, priority)| Step::Submit { name, account, host, token, priority }),
-        2 => prop::option::of(0..2_u8).prop_map(|identity| Step::Open { identity }),
+        3 => submit.prop_map(|(name, account, host, token, priority, later, label)| Step::Submit {
+            name, account, host, token, priority, later, label
+        }),
+        2 => (prop::option::of(0..2_u8), any::<bool>()).prop_map(|(identity, confirms)| Step::Open { identity, confirms }),
         6 => (job.clone(), peer.clone()).prop_map(|(job, peer)| Step::Claim { job, peer }),
         5 => lease.clone().prop_map(|(job, peer, fence)| Step::Start { job, peer, fence }),
         4 => (lease.clone(), 0..3_u8).prop_map(|((job, peer, fence), end)| Step::Finish { job, peer, fence, end }),
         1 => lease.clone().prop_map(|(job, peer, fence)| Step::Release { job, peer, fence }),
-        2 => (job, peer.clone()).prop_map(|(job, peer)| Step::Adopt { job, peer }),
+        2 => (job.clone(), peer.clone()).prop_map(|(job, peer)| Step::Adopt { job, peer }),
+        2 => lease.clone().prop_map(|(job, peer, fence)| Step::Confirm { job, peer, fence }),
+        6 => (job.clone(), act()).prop_map(|(job, act)| Step::Act { job, act }),
+        1 => job.clone().prop_map(|job| Step::CancelTree { job }),
+        1 => (any::<bool>(), any::<bool>(), prop::option::of(0..2_u8))
+            .prop_map(|(quarantined, failed, account)| Step::Redrive { quarantined, failed, account }),
+        1 => job.prop_map(|job| Step::Delete { job }),
+        1 => (gate(), prop::option::of(0..40_u64)).prop_map(|(gate, seconds)| Step::CloseGate { gate, seconds }),
+        1 => gate().prop_map(|gate| Step::OpenGate { gate }),
+        1 => (0..60_i64).prop_map(|seconds| Step::Prune { seconds }),
         4 => (lease.clone(), 0..4_u8, 1..4_u8)
             .prop_map(|((job, peer, fence), first, count)| Step::Discover { job, peer, fence, first, count }),
         3 => (lease, 0..9_i64).prop_map(|((job, peer, fence), n)| Step::Report { job, peer, fence, n }),
@@ -130,6 +205,8 @@ impl World {
     fn op(&self, step: &Step, number: u64) -> Op {
         let key = |at: usize| self.jobs.get(at).map_or(JobKey(i64::MAX), |(key, _)| *key);
         let holder = |peer: usize, fence: i64| self.peer(peer).holds(Fence(fence));
+        let by = || "somebody".to_owned();
+        let now = self.kit.clock.now();
         match *step {
             Step::Submit {
                 name,
@@ -137,19 +214,25 @@ impl World {
                 host,
                 token,
                 priority,
+                later,
+                label,
             } => {
                 let mut new = new_job(number);
+                new.run_at = later.map(|seconds| now.after(Duration::from_secs(seconds)));
+                new.spec.labels.extend(label.then(|| "gpu".to_owned()));
                 new.web_app_job_id = name.map(|name| format!("theirs-{name}"));
                 new.account_id = format!("account-{account}");
-                new.spec.host = format!("https://host-{host}.example");
+                new.spec.host = self::host(host);
                 new.spec.priority = priority;
                 new.access_token = token.then(|| AccessToken::new(format!("glpat-{number}")));
                 Op::Submit(Box::new(new))
             }
-            Step::Open { identity } => Op::OpenSession(crawlwire_progress::store::NewSession {
+            Step::Open { identity, confirms } => Op::OpenSession(crawlwire_progress::store::NewSession {
                 name: format!("peer-{number}").into(),
                 identity: identity.map(|identity| format!("process {identity}")),
                 server: "crawlwire".to_owned(),
+                capabilities: Capabilities::any(2),
+                confirms,
             }),
             Step::Claim { job, peer } => self.peer(peer).claims(key(job)),
             Step::Start { job, peer, fence } => start(key(job), &holder(peer, fence)),
@@ -189,6 +272,47 @@ impl World {
                 connected,
             },
             Step::Sweep => Op::Sweep,
+            Step::Confirm { job, peer, fence } => Op::Confirm {
+                job: key(job),
+                holder: holder(peer, fence),
+            },
+            Step::Act { job, act } => acts(key(job), act),
+            Step::CancelTree { job } => Op::CancelTree {
+                root: key(job),
+                after: None,
+                by: by(),
+            },
+            Step::Redrive {
+                quarantined,
+                failed,
+                account,
+            } => Op::Redrive {
+                filter: RedriveFilter {
+                    quarantined,
+                    failed,
+                    account_id: account.map(|account| format!("account-{account}")),
+                },
+                after: None,
+                by: by(),
+            },
+            Step::Delete { job } => Op::Delete {
+                root: key(job),
+                by: by(),
+            },
+            Step::CloseGate { ref gate, seconds } => Op::CloseGate {
+                gate: gate.clone(),
+                until: seconds.map(|seconds| now.after(Duration::from_secs(seconds))),
+                reason: seconds.map(|seconds| format!("for {seconds} s")),
+                by: by(),
+            },
+            Step::OpenGate { ref gate } => Op::OpenGate {
+                gate: gate.clone(),
+                by: by(),
+            },
+            Step::Prune { seconds } => Op::Prune {
+                jobs_before: Timestamp(now.0 - seconds * 1000),
+                errors_before: Timestamp(0),
+            },
         }
     }
 
@@ -234,15 +358,30 @@ impl World {
                 }
                 format!("{shown:?}")
             }
+            Outcome::Acted { facts, next } => {
+                let facts: Vec<_> = facts.into_iter().map(|fact| self.show(fact)).collect();
+                format!("{facts:?} {next:?}")
+            }
+            Outcome::Renewed { lost } => {
+                let lost: Vec<_> = lost.into_iter().map(|key| self.name_of(key)).collect();
+                format!("lost {lost:?}")
+            }
+            Outcome::Progressed { stale } => {
+                let place = |key| self.jobs.iter().position(|(known, _)| *known == key);
+                let stale: Vec<_> = stale.into_iter().map(place).collect();
+                format!("stale {stale:?}")
+            }
             other => format!("{other:?}"),
         }
     }
 
+    fn name_of(&self, session: SessionKey) -> Option<std::sync::Arc<str>> {
+        let known = self.peers.iter().find(|peer| peer.key == session);
+        known.map(|peer| peer.name.clone())
+    }
+
     fn show(&self, fact: Fact) -> String {
-        let session = fact
-            .session
-            .and_then(|key| self.peers.iter().find(|peer| peer.key == key));
-        let session = session.map(|peer| peer.name.clone());
+        let session = fact.session.and_then(|key| self.name_of(key));
         let Fact {
             public_id,
             arrow,
@@ -282,16 +421,59 @@ impl World {
                 format!("{view:?} {arrows:?} {last:?} {progress:?} {token:?}"),
             );
         }
-        let ready = store.ready(1000).await.unwrap();
-        let ready: Vec<_> = ready.into_iter().map(|job| job.public_id).collect();
-        seen.insert("ready".to_owned(), format!("{ready:?}"));
+        // Lanes are hashes of keys, so only what is in one lane has an order that can be compared.
+        let mut lanes = BTreeMap::<i64, Vec<String>>::new();
+        for job in self.kit.ready(1000).await {
+            lanes.entry(job.lane).or_default().push(job.public_id);
+        }
+        let mut lanes: Vec<_> = lanes.into_values().collect();
+        lanes.sort();
+        seen.insert("ready".to_owned(), format!("{lanes:?}"));
         seen.insert("counts".to_owned(), format!("{:?}", store.counts().await.unwrap()));
         let sessions = store.sessions(1000).await.unwrap();
         let sessions: Vec<_> = sessions
             .into_iter()
-            .map(|view| (view.name, view.connected, view.opened_at, view.lease_expires_at))
+            .map(|view| {
+                (
+                    view.name,
+                    view.connected,
+                    view.opened_at,
+                    view.lease_expires_at,
+                    view.held,
+                )
+            })
             .collect();
         seen.insert("sessions".to_owned(), format!("{sessions:?}"));
+        let gates = store.gates().await.unwrap();
+        let gates: Vec<_> = gates
+            .into_iter()
+            .map(|gate| (gate.gate, gate.closed_at, gate.until, gate.reason, gate.by))
+            .collect();
+        seen.insert("gates".to_owned(), format!("{gates:?}"));
+        let audit = store.audit(all).await.unwrap().items;
+        let audit: Vec<_> = audit
+            .into_iter()
+            .map(|row| (row.at, row.by, row.act, row.target, row.detail))
+            .collect();
+        seen.insert("audit".to_owned(), format!("{audit:?}"));
+        for account in ["account-0", "account-1"] {
+            let areas = store.areas(account, all).await.unwrap().items;
+            // What is found together is kept in another order than what is found one after the other.
+            let areas: BTreeSet<_> = areas
+                .into_iter()
+                .map(|area| (area.host, area.kind, area.entity_id, area.path, area.name, area.since))
+                .collect();
+            seen.insert(format!("areas of {account}"), format!("{areas:?}"));
+            let key = jobs
+                .iter()
+                .find(|view| view.account_id == account)
+                .map(|view| view.account);
+            let held = store.held_by_account(key.into_iter().collect()).await.unwrap();
+            seen.insert(
+                format!("held by {account}"),
+                format!("{:?}", held.into_values().collect::<Vec<_>>()),
+            );
+        }
         seen
     }
 }
@@ -299,6 +481,7 @@ impl World {
 fn without_keys(view: JobView) -> JobView {
     JobView {
         key: JobKey(0),
+        account: AccountKey(0),
         credential: None,
         ..view
     }
@@ -317,6 +500,9 @@ fn policy() -> Policy {
         accept_timeout: Duration::from_secs(20),
         job_timeout: Duration::from_secs(50),
         lease: Duration::from_secs(40),
+        account_jobs_max: 9,
+        account_held_max: Some(3),
+        want_timeout: Duration::from_secs(10),
         ..Policy::default()
     }
 }

@@ -188,7 +188,7 @@ async fn patient_operations_wait_in_order_and_the_others_do_not(mut world: World
     assert_eq!(moved(began.await.unwrap().into_inner()).arrow, Arrow::Start);
     assert_eq!(moved(ended.await.unwrap().into_inner()).state, State::Completed);
     assert_eq!(gone.await.unwrap().into_inner(), Outcome::Done);
-    assert_eq!(world.kit.view(&job).await.children, 2);
+    assert_eq!(world.kit.view(&job).await.tree.children, 2);
     world.kit.submit().await;
     assert_eq!(world.kit.sql().statistics().waiting, 0);
 }
@@ -300,5 +300,5 @@ async fn a_terminated_connection_is_not_noticed_by_patient_operations() {
         assert_eq!(verdicts(&found), [Verdict::Accepted]);
     }
     moved(world.kit.commit(complete(job.key, &holder)).await);
-    assert_eq!(world.kit.view(&job).await.children, 3);
+    assert_eq!(world.kit.view(&job).await.tree.children, 3);
 }

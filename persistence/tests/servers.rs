@@ -3,11 +3,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crawlwire_persistence::Database;
 use crawlwire_persistence::testing::{ManualClock, TestDatabase};
+use crawlwire_progress::admit::Gate;
+use crawlwire_progress::store::Paging;
 use crawlwire_progress::{Op, Outcome, State, Store, StoreError};
 use support::{Kit, complete, discover, moved, new_job, token};
+use tokio::time::{Instant, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_servers_start_and_claim_on_one_postgresql() {
@@ -109,7 +113,7 @@ async fn servers_that_change_one_tree_do_not_lose_counts() {
     };
     let (first, second) = tokio::join!(work(&one, &a, &a_holder, "y"), work(&two, &b, &b_holder, "z"));
     assert_eq!(first + second, 60, "each entity became one job, whoever found it");
-    let children = one.view(&a).await.children + one.view(&b).await.children;
+    let children = one.view(&a).await.tree.children + one.view(&b).await.tree.children;
     assert_eq!(children, 60);
     let tree = "UPDATE jobs SET tree_jobs = tree_jobs WHERE depth = 0 AND tree_jobs = 62";
     assert_eq!(database.execute(tree).await, Ok(1));
@@ -195,6 +199,107 @@ async fn a_connection_that_is_lost_while_it_commits_leaves_no_doubt() {
     );
     assert_eq!(kit.arrows(&job).await, ["submit"]);
     assert_eq!(kit.store.counts().await.unwrap()[&State::Queued], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_wakes_the_other_servers_and_not_its_own() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        Kit::around(Database::open(config).await.unwrap())
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    let woken = async |kit: &Kit| {
+        timeout(Duration::from_secs(10), kit.store.woken())
+            .await
+            .expect("it is woken")
+    };
+    // Once when it begins to listen.
+    woken(&one).await;
+    woken(&two).await;
+    let job = one.submit().await;
+    woken(&two).await;
+    assert_eq!(two.view(&job).await.public_id, job.public_id, "what woke it is there");
+    // Everybody hears the same notification at about the same time.
+    let own = timeout(Duration::from_millis(200), one.store.woken()).await;
+    assert!(own.is_err(), "its own commit");
+    two.commit(Op::CloseGate {
+        gate: Gate::Queue,
+        until: None,
+        reason: None,
+        by: "somebody".to_owned(),
+    })
+    .await;
+    woken(&one).await;
+    // A renewal is nobody else's business.
+    let peer = one.session("one").await;
+    one.commit(Op::Renew(vec![peer.key])).await;
+    assert!(timeout(Duration::from_millis(200), two.store.woken()).await.is_err());
+
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                WHERE application_name = 'crawlwire' AND datname = current_database()";
+    assert!(database.execute(kill).await.unwrap() >= 4);
+    woken(&two).await;
+    let mut submitted = one.store.commit(Op::Submit(Box::new(one.new_job()))).await;
+    while submitted.is_err() {
+        submitted = one.store.commit(Op::Submit(Box::new(one.new_job()))).await;
+    }
+    woken(&two).await;
+    one.sql().close().await;
+    two.sql().close().await;
+    let left = "UPDATE crawlwire_migrations SET version = version WHERE (SELECT count(*) FROM pg_stat_activity \
+                WHERE application_name = 'crawlwire' AND datname = current_database()) = 0";
+    let until = Instant::now() + Duration::from_secs(10);
+    while database.execute(left).await != Ok(1) {
+        assert!(Instant::now() < until, "connections are left behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_two_servers_open_gives_its_time_once() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let clock = ManualClock::default();
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        config.clock = Some(clock.as_clock());
+        Kit::around(Database::open(config).await.unwrap())
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    let peer = one.session("one").await;
+    let job = one.submit().await;
+    one.start(&job, &peer).await;
+    let gate = Gate::Host(job.spec.host.clone());
+    let by = || "somebody".to_owned();
+    let mut deadline = one.view(&job).await.deadline.unwrap();
+    for _ in 0..10 {
+        one.commit(Op::CloseGate {
+            gate: gate.clone(),
+            until: None,
+            reason: None,
+            by: by(),
+        })
+        .await;
+        clock.advance(Duration::from_secs(1));
+        let opening = || Op::OpenGate {
+            gate: gate.clone(),
+            by: by(),
+        };
+        tokio::join!(one.commit(opening()), two.commit(opening()));
+        deadline = deadline.after(Duration::from_secs(1));
+        assert_eq!(two.view(&job).await.deadline, Some(deadline));
+    }
+    let all = Paging {
+        limit: 100,
+        after: None,
+    };
+    let audit = one.store.audit(all).await.unwrap().items;
+    assert_eq!(audit.iter().filter(|row| row.act == "open_gate").count(), 10);
 }
 
 /// A number that was not given before.

@@ -32,10 +32,16 @@ pub struct Model {
     pub provider: Option<String>,
     pub user_id: Option<String>,
     pub created_by_user_id: Option<String>,
+    /// A JSON array of words that its crawler must have.
+    pub labels: String,
     /// A JSON array of words.
     pub tags: String,
     /// A JSON object.
     pub metadata: Option<String>,
+    /// How long one attempt may run, instead of the server's number.
+    pub timeout_ms: Option<i64>,
+    pub retry_attempts: Option<i64>,
+    pub retry_delay_ms: Option<i64>,
     pub status: String,
     pub pause_reason: Option<String>,
     pub fence: i64,
@@ -43,7 +49,9 @@ pub struct Model {
     pub attempt: i32,
     pub failures: i32,
     pub misses: i32,
-    /// The place in the queue, smallest first.
+    /// Jobs that the same crawlers can run, for the same account.
+    pub lane: i64,
+    /// The place in the lane, smallest first.
     pub due: i64,
     pub run_at: Option<i64>,
     pub assigned_at: Option<i64>,
@@ -51,9 +59,18 @@ pub struct Model {
     pub deadline: Option<i64>,
     pub finished_at: Option<i64>,
     pub resume: bool,
+    /// What somebody wishes of it, and until when its session may confirm.
+    pub want: Option<String>,
+    pub want_deadline: Option<i64>,
     pub children: i64,
     /// Jobs below it; counted at roots only.
     pub tree_jobs: i64,
+    /// Children whose own tree is open, and those whose tree is over and not well.
+    pub open_children: i64,
+    pub failed_children: i64,
+    /// Where it and everything below it is.
+    pub tree_status: String,
+    pub settled_at: Option<i64>,
     pub result: Option<String>,
     pub error: Option<String>,
     pub created_at: i64,

@@ -14,6 +14,10 @@ pub struct Model {
     /// The server that holds or held the connection.
     pub server: String,
     pub connected: bool,
+    /// A JSON object.
+    pub capabilities: String,
+    /// Whether it can be asked to end or pause a job.
+    pub confirms: bool,
     pub opened_at: i64,
     pub lease_expires_at: i64,
 }

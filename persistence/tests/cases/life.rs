@@ -38,7 +38,7 @@ pub(crate) async fn a_whole_life(kit: Kit) {
         kit.store.counts().await.unwrap().into_iter().collect::<Vec<_>>(),
         [(State::Completed, 1)]
     );
-    assert!(kit.store.ready(10).await.unwrap().is_empty());
+    assert!(kit.ready(10).await.is_empty());
     kit.store.ping().await.unwrap();
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn a_job_comes_back_as_it_was_given(kit: Kit) {
         "found by the web app's name"
     );
     assert_eq!(kit.store.job("nobody's").await.unwrap(), None);
-    let ready = kit.store.ready(1).await.unwrap();
+    let ready = kit.ready(1).await;
     assert_eq!(
         (&ready[0].spec, ready[0].resume, &ready[0].public_id),
         (&spec, true, &submitted.public_id)
@@ -220,9 +220,9 @@ pub(crate) async fn the_best_job_comes_first(kit: Kit) {
     let mut urgent = kit.new_job();
     urgent.spec.priority = 9.0;
     let urgent = kit.submitted(urgent).await.key;
-    let ready: Vec<_> = kit.store.ready(10).await.unwrap().iter().map(|job| job.key).collect();
+    let ready: Vec<_> = kit.ready(10).await.iter().map(|job| job.key).collect();
     assert_eq!(ready, [expected[1].1, urgent, expected[2].1, expected[0].1]);
-    assert_eq!(kit.store.ready(2).await.unwrap().len(), 2);
+    assert_eq!(kit.ready(2).await.len(), 2);
 }
 
 pub(crate) async fn an_older_report_never_replaces_a_newer(kit: Kit) {

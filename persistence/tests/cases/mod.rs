@@ -1,15 +1,21 @@
 //! The cases of the suite, and what they share.
 
+mod acts;
+mod gates;
 mod life;
 mod sessions;
+mod settlement;
 mod trees_and_lists;
 
 use crawlwire_progress::discovery::Verdict;
 use crawlwire_progress::store::{Paging, Rejection};
 use crawlwire_progress::{Arrow, Fact, Outcome, Policy, State};
 
+pub(crate) use self::acts::*;
+pub(crate) use self::gates::*;
 pub(crate) use self::life::*;
 pub(crate) use self::sessions::*;
+pub(crate) use self::settlement::*;
 pub(crate) use self::trees_and_lists::*;
 
 const ALL: Paging = Paging {
@@ -31,6 +37,10 @@ pub(crate) fn policy(case: &str) -> Policy {
         },
         "a_full_queue_refuses_submissions_but_not_discoveries" => Policy {
             queued_jobs_max: 2,
+            ..policy
+        },
+        "an_account_holds_no_more_than_its_share" => Policy {
+            account_held_max: Some(2),
             ..policy
         },
         _ => policy,

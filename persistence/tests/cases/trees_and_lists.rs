@@ -44,7 +44,7 @@ pub(crate) async fn discoveries_are_unique_for_good(kit: Kit) {
     );
     let grandchild = kit.store.job("w-c").await.unwrap().unwrap();
     assert_eq!((grandchild.depth, &grandchild.root_id), (2, &root.public_id));
-    assert_eq!(kit.view(&root).await.children, 2);
+    assert_eq!(kit.view(&root).await.tree.children, 2);
     assert_eq!(kit.arrows(&child).await[0], "discover");
     let apart = kit.submit().await;
     let apart_holder = kit.start(&apart, &peer).await;
@@ -91,7 +91,7 @@ pub(crate) async fn a_full_queue_refuses_submissions_but_not_discoveries(kit: Ki
     assert_eq!(refused(kit.commit(submit()).await), Rejection::QueueFull { limit: 2 });
     let found = kit.commit(discover(first.key, &holder, "x", &["a"])).await;
     assert_eq!(verdicts(found), [Verdict::Accepted]);
-    for ready in kit.store.ready(10).await.unwrap() {
+    for ready in kit.ready(10).await {
         kit.commit(peer.claims(ready.key)).await;
     }
     assert!(matches!(kit.commit(submit()).await, Outcome::Submitted(_)));

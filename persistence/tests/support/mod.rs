@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_persistence::{Database, SqlStore};
+use crawlwire_progress::admit::Capabilities;
+use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession};
-use crawlwire_progress::view::{JobSpec, JobView, ProgressView};
+use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, ReadyQuery};
+use crawlwire_progress::view::{JobSpec, JobView, ProgressView, ReadyJob};
 use crawlwire_progress::{Arrow, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, Store};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
@@ -140,18 +142,25 @@ impl Kit {
     }
 
     pub(crate) async fn session_of(&self, name: &str, identity: Option<&str>) -> Peer {
-        self.opened(name, identity, "crawlwire").await
+        self.opened(name, identity, "crawlwire", false).await
     }
 
     pub(crate) async fn session_at(&self, name: &str, server: &str) -> Peer {
-        self.opened(name, None, server).await
+        self.opened(name, None, server, false).await
     }
 
-    async fn opened(&self, name: &str, identity: Option<&str>, server: &str) -> Peer {
+    /// One that can be asked to end or pause a job.
+    pub(crate) async fn session_that_confirms(&self, name: &str) -> Peer {
+        self.opened(name, None, "crawlwire", true).await
+    }
+
+    async fn opened(&self, name: &str, identity: Option<&str>, server: &str, confirms: bool) -> Peer {
         let new = NewSession {
             name: name.into(),
             identity: identity.map(str::to_owned),
             server: server.to_owned(),
+            capabilities: Capabilities::any(3),
+            confirms,
         };
         match self.commit(Op::OpenSession(new)).await {
             Outcome::SessionOpened(key) => Peer { key, name: name.into() },
@@ -180,6 +189,24 @@ impl Kit {
             Outcome::Swept(facts) => facts,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The facts of an act that had an effect.
+    pub(crate) async fn act(&self, job: &JobView, act: Act) -> Vec<Fact> {
+        match self.commit(acts(job.key, act)).await {
+            Outcome::Acted { facts, next: None } => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// So many queued jobs of each lane.
+    pub(crate) async fn ready(&self, per_lane: usize) -> Vec<ReadyJob> {
+        let query = ReadyQuery {
+            after_lane: None,
+            lanes: 1000,
+            per_lane,
+        };
+        self.store.ready(query).await.unwrap()
     }
 
     pub(crate) async fn arrows(&self, job: &JobView) -> Vec<String> {
@@ -229,6 +256,7 @@ pub(crate) fn new_job(number: u64) -> NewJob {
             namespace_path: Some("group/project ü \"quoted\" \\ \n".to_owned()),
             entity_name: Some("project".to_owned()),
             priority: 1.0,
+            labels: Vec::new(),
             provider: Some("gitlab-onprem".to_owned()),
             user_id: Some("u1".to_owned()),
             created_by_user_id: None,
@@ -237,6 +265,16 @@ pub(crate) fn new_job(number: u64) -> NewJob {
         },
         access_token: None,
         resume: false,
+        run_at: None,
+        limits: JobLimits::default(),
+    }
+}
+
+pub(crate) fn acts(job: JobKey, act: Act) -> Op {
+    Op::Act {
+        job,
+        act,
+        by: "somebody".to_owned(),
     }
 }
 

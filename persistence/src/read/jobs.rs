@@ -1,21 +1,22 @@
-//! Queries, on the pool.
+//! Queries over jobs.
 
-use crawlwire_progress::store::{JobFilter, Paging};
-use crawlwire_progress::view::{
-    ErrorView, EventView, JobSpec, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
-};
-use crawlwire_progress::{CredentialKey, Fence, JobKey, PauseReason, SessionKey, State, Timestamp};
-use crawlwire_protocol::AccessToken;
-use crawlwire_protocol::message::JobType;
+use crawlwire_progress::job::Tree;
+use crawlwire_progress::store::{JobFilter, Paging, ReadyQuery};
+use crawlwire_progress::view::{HeldJob, JobSpec, JobView, Page, ReadyJob, StateCounts};
+use crawlwire_progress::{AccountKey, CredentialKey, Fence, JobKey, PauseReason, SessionKey, State, Timestamp, Want};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, FromQueryResult, QueryFilter,
-    QueryOrder, QuerySelect, Statement, Value,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Value,
 };
+use serde_json::json;
 
-use crate::entity::{account, credential, error_report, job, job_event, job_progress, session};
+#[cfg(feature = "testing")]
+use super::records::SESSIONS;
+use super::{before, fetch, moment, one_more, page, statement};
+use crate::connection::Cells;
+use crate::entity::{account, job};
 use crate::error::Trouble;
-use crate::load::state;
-use crate::seal::Seal;
+use crate::load::{job_type, limits, state, tree_status, words};
+use crate::sql;
 
 /// A job with the names of what it points to.
 #[derive(FromQueryResult)]
@@ -33,16 +34,6 @@ const NAMED_JOBS: &str = "SELECT jobs.*, accounts.name AS account_name, parents.
      roots.public_id AS root_public_id, sessions.name AS session_name FROM jobs \
      LEFT JOIN accounts ON accounts.id = jobs.account_id LEFT JOIN jobs AS parents ON parents.id = jobs.parent_id \
      LEFT JOIN jobs AS roots ON roots.id = jobs.root_id LEFT JOIN sessions ON sessions.id = jobs.session_id";
-
-/// The dispatcher's question.
-const READY: &str = "SELECT * FROM jobs WHERE status = 'queued' ORDER BY due, id LIMIT $1";
-
-pub(crate) async fn ping(database: &DatabaseConnection) -> Result<(), Trouble> {
-    database
-        .query_one_raw(statement(database, "SELECT 1 FROM job_counts LIMIT 1", []))
-        .await?;
-    Ok(())
-}
 
 pub(crate) async fn job(database: &DatabaseConnection, id: &str) -> Result<Option<JobView>, Trouble> {
     // A public id goes before the web app's name of another job.
@@ -151,62 +142,26 @@ pub(crate) async fn counts(database: &DatabaseConnection) -> Result<StateCounts,
     Ok(counts)
 }
 
-pub(crate) async fn events(
-    database: &DatabaseConnection,
-    job: JobKey,
-    paging: Paging,
-) -> Result<Page<EventView>, Trouble> {
-    let rows = job_event::Entity::find()
-        .filter(job_event::Column::JobId.eq(job.0))
-        .filter(job_event::Column::Id.gt(paging.after.unwrap_or(0)))
-        .order_by_asc(job_event::Column::Id)
-        .limit(one_more(paging).unsigned_abs())
-        .all(database)
-        .await?;
-    let views = rows
-        .into_iter()
-        .map(|row| {
-            Ok(EventView {
-                id: row.id,
-                at: Timestamp(row.at),
-                arrows: row.arrows.split(',').map(str::to_owned).collect(),
-                state: state(&row.status)?,
-                fence: Fence(row.fence),
-                attempt: row.attempt,
-                session: row.session,
-            })
-        })
-        .collect::<Result<Vec<_>, Trouble>>()?;
-    Ok(page(views, |view| view.id, paging))
-}
+/// Lanes are not negative.
+const BEFORE_ALL_LANES: i64 = -1;
 
-pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Result<Option<ProgressView>, Trouble> {
-    let found = job_progress::Entity::find_by_id(job.0).one(database).await?;
-    found
+pub(crate) async fn ready(database: &DatabaseConnection, query: ReadyQuery) -> Result<Vec<ReadyJob>, Trouble> {
+    if query.lanes == 0 || query.per_lane == 0 {
+        return Ok(Vec::new());
+    }
+    let asked = json!({
+        "after": query.after_lane.unwrap_or(BEFORE_ALL_LANES), "lanes": query.lanes, "per_lane": query.per_lane,
+    });
+    let rows = fetch(database, sql::READY, Some(asked)).await?;
+    rows.iter()
         .map(|row| {
-            Ok(ProgressView {
-                attempt: row.attempt,
-                n: row.n,
-                overall_completion: row.overall_completion,
-                time_elapsed: row.time_elapsed,
-                estimated_time_remaining: row.estimated_time_remaining,
-                entities: serde_json::from_str(&row.entities).map_err(|_| unreadable("job_progress.entities"))?,
-                updated_at: Timestamp(row.updated_at),
-            })
-        })
-        .transpose()
-}
-
-pub(crate) async fn ready(database: &DatabaseConnection, limit: usize) -> Result<Vec<ReadyJob>, Trouble> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = job::Model::find_by_statement(statement(database, READY, [limit.into()]))
-        .all(database)
-        .await?;
-    rows.into_iter()
-        .map(|row| {
+            let row = job::Model::from_query_result(row, "")?;
             Ok(ReadyJob {
                 key: JobKey(row.id),
                 public_id: row.public_id.clone(),
+                account: AccountKey(row.account_id),
+                lane: row.lane,
+                due: row.due,
                 credential: row.credential_id.map(CredentialKey),
                 resume: row.resume,
                 spec: spec(row)?,
@@ -215,91 +170,20 @@ pub(crate) async fn ready(database: &DatabaseConnection, limit: usize) -> Result
         .collect()
 }
 
-pub(crate) async fn token(
-    database: &DatabaseConnection,
-    seal: &Seal,
-    key: CredentialKey,
-) -> Result<Option<(AccessToken, i64)>, Trouble> {
-    let Some(row) = credential::Entity::find_by_id(key.0).one(database).await? else {
-        return Ok(None);
-    };
-    let token = seal.unseal(key, row.version, &row.sealed_token);
-    let token = token.map_err(|error| Trouble::Refused(error.to_string()))?;
-    Ok(Some((token, row.version)))
-}
-
-pub(crate) async fn sessions(
-    database: &DatabaseConnection,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<SessionView>, Trouble> {
-    let alive = Condition::any()
-        .add(session::Column::Connected.eq(true))
-        .add(session::Column::LeaseExpiresAt.gt(now.0));
-    let rows = session::Entity::find()
-        .filter(alive)
-        .order_by_desc(session::Column::Id)
-        .limit(limit as u64)
-        .all(database)
-        .await?;
-    let views = rows.into_iter().map(|row| SessionView {
-        key: SessionKey(row.id),
-        name: row.name,
-        identity: row.identity,
-        server: row.server,
-        connected: row.connected,
-        opened_at: Timestamp(row.opened_at),
-        lease_expires_at: Timestamp(row.lease_expires_at),
-    });
-    Ok(views.collect())
-}
-
-pub(crate) async fn errors(database: &DatabaseConnection, paging: Paging) -> Result<Page<ErrorView>, Trouble> {
-    let rows = error_report::Entity::find()
-        .filter(error_report::Column::Id.lt(before(paging)))
-        .order_by_desc(error_report::Column::Id)
-        .limit(one_more(paging).unsigned_abs())
-        .all(database)
-        .await?;
-    let views = rows.into_iter().map(|row| ErrorView {
-        id: row.id,
-        at: Timestamp(row.at),
-        category: row.category,
-        severity: row.severity,
-        code: row.code,
-        job: row.job,
-        connection: row.connection,
-        message: row.message,
-    });
-    Ok(page(views.collect(), |view| view.id, paging))
-}
-
-fn statement(
-    database: &DatabaseConnection,
-    text: impl Into<String>,
-    values: impl IntoIterator<Item = Value>,
-) -> Statement {
-    Statement::from_sql_and_values(database.get_database_backend(), text, values)
-}
-
-fn before(paging: Paging) -> i64 {
-    paging.after.unwrap_or(i64::MAX)
-}
-
-/// One row more than asked for says whether there is another page.
-fn one_more(paging: Paging) -> i64 {
-    i64::try_from(paging.limit).unwrap_or(i64::MAX).saturating_add(1)
-}
-
-fn page<T>(mut items: Vec<T>, row: impl Fn(&T) -> i64, paging: Paging) -> Page<T> {
-    let more = items.len() > paging.limit;
-    items.truncate(paging.limit);
-    let next = if more { items.last().map(row) } else { None };
-    Page { items, next }
-}
-
-fn unreadable(what: &str) -> Trouble {
-    Trouble::Refused(format!("{what} cannot be read"))
+pub(crate) async fn held(database: &DatabaseConnection, sessions: Vec<SessionKey>) -> Result<Vec<HeldJob>, Trouble> {
+    let rows = fetch(database, sql::HELD, Some(json!({"sessions": sessions}))).await?;
+    rows.iter()
+        .map(|row| {
+            let mut cells = Cells::of(row);
+            Ok(HeldJob {
+                key: JobKey(cells.next()?),
+                public_id: cells.next()?,
+                session: SessionKey(cells.next()?),
+                fence: Fence(cells.next()?),
+                want: want(cells.next::<Option<String>>()?.as_deref()),
+            })
+        })
+        .collect()
 }
 
 fn view(named: NamedJob) -> Result<JobView, Trouble> {
@@ -309,6 +193,7 @@ fn view(named: NamedJob) -> Result<JobView, Trouble> {
         public_id: row.public_id.clone(),
         web_app_job_id: row.web_app_job_id.clone(),
         account_id: named.account_name.unwrap_or_default(),
+        account: AccountKey(row.account_id),
         parent_id: named.parent_public_id,
         root_id: named.root_public_id.unwrap_or_default(),
         depth: row.depth,
@@ -319,12 +204,24 @@ fn view(named: NamedJob) -> Result<JobView, Trouble> {
         session: named.session_name,
         attempt: row.attempt,
         failures: row.failures,
-        children: row.children,
+        misses: row.misses,
+        tree: Tree {
+            children: row.children,
+            jobs: row.tree_jobs,
+            open_children: row.open_children,
+            failed_children: row.failed_children,
+            status: tree_status(&row.tree_status)?,
+            settled_at: moment(row.settled_at),
+        },
         resume: row.resume,
-        run_at: row.run_at.map(Timestamp),
+        want: want(row.want.as_deref()).zip(moment(row.want_deadline)),
+        limits: limits(row.timeout_ms, row.retry_attempts, row.retry_delay_ms),
+        run_at: moment(row.run_at),
+        assigned_at: moment(row.assigned_at),
+        deadline: moment(row.deadline),
         created_at: Timestamp(row.created_at),
-        started_at: row.started_at.map(Timestamp),
-        finished_at: row.finished_at.map(Timestamp),
+        started_at: moment(row.started_at),
+        finished_at: moment(row.finished_at),
         updated_at: Timestamp(row.updated_at),
         result: row.result.clone(),
         error: row.error.clone(),
@@ -334,7 +231,7 @@ fn view(named: NamedJob) -> Result<JobView, Trouble> {
 
 fn spec(row: job::Model) -> Result<JobSpec, Trouble> {
     Ok(JobSpec {
-        job_type: JobType::named(&row.job_type).ok_or_else(|| unreadable("jobs.job_type"))?,
+        job_type: job_type(&row.job_type)?,
         host: row.host,
         entity_id: row.entity_id,
         namespace_path: row.namespace_path,
@@ -343,16 +240,27 @@ fn spec(row: job::Model) -> Result<JobSpec, Trouble> {
         provider: row.provider,
         user_id: row.user_id,
         created_by_user_id: row.created_by_user_id,
-        tags: serde_json::from_str(&row.tags).map_err(|_| unreadable("jobs.tags"))?,
+        labels: words("jobs.labels", &row.labels)?,
+        tags: words("jobs.tags", &row.tags)?,
         metadata: row.metadata,
     })
+}
+
+fn want(name: Option<&str>) -> Option<Want> {
+    name.and_then(Want::named)
 }
 
 /// Queries over `jobs`, with values in the place of parameters; for the test that asks the planner about them. The first
 /// account has the key 2, after the first job.
 #[cfg(feature = "testing")]
 pub(crate) fn hot(backend: DbBackend) -> Vec<(String, String)> {
-    let mut texts = vec![("ready".to_owned(), READY.replace("$1", "100"))];
+    let asked = r#"'{"after": 0, "lanes": 100, "per_lane": 10}'"#;
+    let held = r#"'{"sessions": [1, 2, 3]}'"#;
+    let mut texts = vec![
+        ("ready".to_owned(), sql::READY.text(backend).replace("$1", asked)),
+        ("held".to_owned(), sql::HELD.text(backend).replace("$1", held)),
+        ("sessions".to_owned(), SESSIONS.replace("$1", "0").replace("$2", "100")),
+    ];
     let parent = Some(JobKey(1));
     let account_id = Some("acme".to_owned());
     let each = State::ALL.iter().map(|state| vec![*state]).chain([Vec::new()]);

@@ -1,0 +1,64 @@
+//! Queries, on the pool.
+
+mod jobs;
+mod records;
+
+use crawlwire_progress::Timestamp;
+use crawlwire_progress::store::Paging;
+use crawlwire_progress::view::Page;
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement, Value};
+
+pub(crate) use self::jobs::*;
+pub(crate) use self::records::*;
+use crate::error::Trouble;
+use crate::sql::Sql;
+
+pub(crate) async fn ping(database: &DatabaseConnection) -> Result<(), Trouble> {
+    database
+        .query_one_raw(statement(database, "SELECT 1 FROM job_counts LIMIT 1", []))
+        .await?;
+    Ok(())
+}
+
+/// The rows of a constant statement, whose parameter is JSON.
+async fn fetch(
+    database: &DatabaseConnection,
+    sql: Sql,
+    parameter: Option<serde_json::Value>,
+) -> Result<Vec<QueryResult>, Trouble> {
+    let text = sql.text(database.get_database_backend());
+    let values = parameter.map(|parameter| parameter.to_string().into());
+    Ok(database.query_all_raw(statement(database, text, values)).await?)
+}
+
+fn statement(
+    database: &DatabaseConnection,
+    text: impl Into<String>,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(database.get_database_backend(), text, values)
+}
+
+fn before(paging: Paging) -> i64 {
+    paging.after.unwrap_or(i64::MAX)
+}
+
+/// One row more than asked for says whether there is another page.
+fn one_more(paging: Paging) -> i64 {
+    i64::try_from(paging.limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+fn page<T>(mut items: Vec<T>, row: impl Fn(&T) -> i64, paging: Paging) -> Page<T> {
+    let more = items.len() > paging.limit;
+    items.truncate(paging.limit);
+    let next = if more { items.last().map(row) } else { None };
+    Page { items, next }
+}
+
+fn unreadable(what: &str) -> Trouble {
+    Trouble::Refused(format!("{what} cannot be read"))
+}
+
+fn moment(millis: Option<i64>) -> Option<Timestamp> {
+    millis.map(Timestamp)
+}

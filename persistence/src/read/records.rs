@@ -1,0 +1,211 @@
+//! Queries over everything that stands beside jobs.
+
+use std::collections::BTreeMap;
+
+use crawlwire_progress::admit::ClosedGate;
+use crawlwire_progress::store::Paging;
+use crawlwire_progress::view::{AreaView, AuditView, ErrorView, EventView, Page, ProgressView, SessionView};
+use crawlwire_progress::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+use crawlwire_protocol::AccessToken;
+use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::json;
+
+use super::{before, fetch, one_more, page, statement, unreadable};
+use crate::connection::Cells;
+use crate::entity::{area, audit, credential, error_report, job_event, job_progress, session};
+use crate::error::Trouble;
+use crate::load::{gate, state};
+use crate::seal::Seal;
+use crate::sql;
+
+pub(crate) async fn events(
+    database: &DatabaseConnection,
+    job: JobKey,
+    paging: Paging,
+) -> Result<Page<EventView>, Trouble> {
+    let rows = job_event::Entity::find()
+        .filter(job_event::Column::JobId.eq(job.0))
+        .filter(job_event::Column::Id.gt(paging.after.unwrap_or(0)))
+        .order_by_asc(job_event::Column::Id)
+        .limit(one_more(paging).unsigned_abs())
+        .all(database)
+        .await?;
+    let views = rows
+        .into_iter()
+        .map(|row| {
+            Ok(EventView {
+                id: row.id,
+                at: Timestamp(row.at),
+                arrows: row.arrows.split(',').map(str::to_owned).collect(),
+                state: state(&row.status)?,
+                fence: Fence(row.fence),
+                attempt: row.attempt,
+                session: row.session,
+            })
+        })
+        .collect::<Result<Vec<_>, Trouble>>()?;
+    Ok(page(views, |view| view.id, paging))
+}
+
+pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Result<Option<ProgressView>, Trouble> {
+    let found = job_progress::Entity::find_by_id(job.0).one(database).await?;
+    found
+        .map(|row| {
+            Ok(ProgressView {
+                attempt: row.attempt,
+                n: row.n,
+                overall_completion: row.overall_completion,
+                time_elapsed: row.time_elapsed,
+                estimated_time_remaining: row.estimated_time_remaining,
+                entities: serde_json::from_str(&row.entities).map_err(|_| unreadable("job_progress.entities"))?,
+                updated_at: Timestamp(row.updated_at),
+            })
+        })
+        .transpose()
+}
+
+pub(crate) async fn token(
+    database: &DatabaseConnection,
+    seal: &Seal,
+    key: CredentialKey,
+) -> Result<Option<(AccessToken, i64)>, Trouble> {
+    let Some(row) = credential::Entity::find_by_id(key.0).one(database).await? else {
+        return Ok(None);
+    };
+    let token = seal.unseal(key, row.version, &row.sealed_token);
+    let token = token.map_err(|error| Trouble::Refused(error.to_string()))?;
+    Ok(Some((token, row.version)))
+}
+
+/// A session with the number of jobs that it holds.
+#[derive(FromQueryResult)]
+struct SessionWithJobs {
+    #[sea_orm(nested)]
+    session: session::Model,
+    held: i64,
+}
+
+/// Sessions that are connected, or have a lease longer than until `$1`.
+pub(super) const SESSIONS: &str = "SELECT sessions.*, (SELECT count(*) FROM jobs WHERE jobs.session_id = sessions.id) \
+     AS held FROM sessions WHERE connected OR lease_expires_at > $1 ORDER BY id DESC LIMIT $2";
+
+pub(crate) async fn sessions(
+    database: &DatabaseConnection,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<SessionView>, Trouble> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = SessionWithJobs::find_by_statement(statement(database, SESSIONS, [now.0.into(), limit.into()]))
+        .all(database)
+        .await?;
+    let views = rows.into_iter().map(|SessionWithJobs { session: row, held }| {
+        Ok(SessionView {
+            key: SessionKey(row.id),
+            name: row.name,
+            identity: row.identity,
+            server: row.server,
+            connected: row.connected,
+            opened_at: Timestamp(row.opened_at),
+            lease_expires_at: Timestamp(row.lease_expires_at),
+            capabilities: serde_json::from_str(&row.capabilities).map_err(|_| unreadable("sessions.capabilities"))?,
+            held: usize::try_from(held).unwrap_or(0),
+        })
+    });
+    views.collect()
+}
+
+pub(crate) async fn gates(database: &DatabaseConnection) -> Result<Vec<ClosedGate>, Trouble> {
+    let rows = fetch(database, sql::LOAD_GATES, None).await?;
+    let mut gates = rows.iter().map(gate).collect::<Result<Vec<_>, _>>()?;
+    gates.sort_by(|one, other| one.gate.cmp(&other.gate));
+    Ok(gates)
+}
+
+pub(crate) async fn held_by_account(
+    database: &DatabaseConnection,
+    accounts: Vec<AccountKey>,
+) -> Result<BTreeMap<AccountKey, u64>, Trouble> {
+    let rows = fetch(database, sql::LOAD_ACCOUNT_COUNTS, Some(json!({"accounts": accounts}))).await?;
+    let mut counts = BTreeMap::new();
+    for row in &rows {
+        let mut cells = Cells::of(row);
+        let account = AccountKey(cells.next()?);
+        let (_open, held): (i64, i64) = (cells.next()?, cells.next()?);
+        if let Ok(held @ 1..) = u64::try_from(held) {
+            counts.insert(account, held);
+        }
+    }
+    Ok(counts)
+}
+
+pub(crate) async fn audit(database: &DatabaseConnection, paging: Paging) -> Result<Page<AuditView>, Trouble> {
+    let rows = audit::Entity::find()
+        .filter(audit::Column::Id.lt(before(paging)))
+        .order_by_desc(audit::Column::Id)
+        .limit(one_more(paging).unsigned_abs())
+        .all(database)
+        .await?;
+    let views = rows.into_iter().map(|row| AuditView {
+        id: row.id,
+        at: Timestamp(row.at),
+        by: row.by,
+        act: row.act,
+        target: row.target,
+        detail: row.detail,
+    });
+    Ok(page(views.collect(), |view| view.id, paging))
+}
+
+/// A place, and since when an account may see it.
+#[derive(FromQueryResult)]
+struct SeenArea {
+    #[sea_orm(nested)]
+    area: area::Model,
+    since: i64,
+}
+
+/// The places of the account `$1`, newest first. All joins are outer ones, so that SQLite begins with the account.
+const AREAS: &str = "SELECT areas.*, seen.since FROM account_areas AS seen LEFT JOIN areas ON areas.id = seen.area_id \
+     WHERE seen.account_id = (SELECT id FROM accounts WHERE name = $1) AND seen.area_id < $2 \
+     ORDER BY seen.area_id DESC LIMIT $3";
+
+pub(crate) async fn areas(
+    database: &DatabaseConnection,
+    account_id: &str,
+    paging: Paging,
+) -> Result<Page<AreaView>, Trouble> {
+    let values = [account_id.into(), before(paging).into(), one_more(paging).into()];
+    let rows = SeenArea::find_by_statement(statement(database, AREAS, values))
+        .all(database)
+        .await?;
+    let views = rows.into_iter().map(|SeenArea { area: row, since }| AreaView {
+        id: row.id,
+        host: row.host,
+        kind: row.kind,
+        entity_id: row.entity_id,
+        path: row.path,
+        name: row.name,
+        since: Timestamp(since),
+    });
+    Ok(page(views.collect(), |view| view.id, paging))
+}
+
+pub(crate) async fn errors(database: &DatabaseConnection, paging: Paging) -> Result<Page<ErrorView>, Trouble> {
+    let rows = error_report::Entity::find()
+        .filter(error_report::Column::Id.lt(before(paging)))
+        .order_by_desc(error_report::Column::Id)
+        .limit(one_more(paging).unsigned_abs())
+        .all(database)
+        .await?;
+    let views = rows.into_iter().map(|row| ErrorView {
+        id: row.id,
+        at: Timestamp(row.at),
+        category: row.category,
+        severity: row.severity,
+        code: row.code,
+        job: row.job,
+        connection: row.connection,
+        message: row.message,
+    });
+    Ok(page(views.collect(), |view| view.id, paging))
+}

@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::live::{AggregateProgress, Live};
 use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
 use crawlwire_progress::view::{ErrorRow, ProgressView};
-use crawlwire_progress::{Fact, JobKey, Op, Store, Timestamp};
+use crawlwire_progress::{Arrow, Fact, Fence, JobKey, Op, Policy, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
 use tokio::sync::{Notify, SetOnce, broadcast};
 
 use crate::event::Event;
-use crate::session::{Held, Peer, Session, Sessions};
+use crate::peer::Peer;
+use crate::session::{Held, Session};
+use crate::sessions::Sessions;
 
 /// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
 const EVENTS_KEPT: usize = 4096;
@@ -32,6 +35,10 @@ const NAME_BYTES_MAX: usize = 64;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Milliseconds between the looks at a job that a crawler's connection to another server may still hold: two seconds in
+/// all, which is how long a server may take to see the end of a connection and to write it.
+const TAKEOVER_DELAYS: [u64; 6] = [50, 100, 200, 400, 600, 650];
+
 /// The router's numbers.
 #[derive(Debug, Clone)]
 pub struct RouterConfig {
@@ -39,14 +46,38 @@ pub struct RouterConfig {
     pub server: String,
     /// Jobs a base crawler is given at a time.
     pub slots_per_crawler: usize,
-    /// Queued jobs looked at in one round of the dispatcher.
+    /// Queued jobs that the dispatcher has in memory at a time.
     pub job_queue_size: usize,
-    /// A session silent for longer gets no work; equals the lease.
-    pub heartbeat_timeout: Duration,
     /// Between two sweeps.
     pub sweep_interval: Duration,
     /// Between two writes of progress; at most a second.
     pub flush_interval: Duration,
+    /// The store's policy. A session silent for longer than its lease gets no work.
+    pub policy: Policy,
+    /// What is kept for how long.
+    pub retention: Retention,
+}
+
+/// How long things are kept that are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Between two looks at what may go.
+    pub interval: Duration,
+    /// Since a job and everything below it was over.
+    pub max_job_age: Duration,
+    /// Since an error was logged.
+    pub max_error_age: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            interval: Duration::from_secs(3600),
+            max_job_age: DAY * 7,
+            max_error_age: DAY * 30,
+        }
+    }
 }
 
 impl Default for RouterConfig {
@@ -55,9 +86,10 @@ impl Default for RouterConfig {
             server: "crawlwire".to_owned(),
             slots_per_crawler: 5,
             job_queue_size: 100,
-            heartbeat_timeout: Duration::from_secs(90),
             sweep_interval: Duration::from_secs(1),
             flush_interval: Duration::from_millis(500),
+            policy: Policy::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -89,6 +121,8 @@ pub(crate) struct Counters {
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) config: RouterConfig,
+    /// What a crawler of the base protocol can do.
+    pub(crate) base: Arc<Capabilities>,
     pub(crate) sessions: Sessions,
     /// Short sections only, never across an await.
     live: Mutex<Live>,
@@ -98,8 +132,6 @@ pub(crate) struct Shared {
     pub(crate) recovered: SetOnce<()>,
     /// Tells the dispatcher that there may be something to give out.
     pub(crate) wake: Notify,
-    /// Whether the last look at the queue met jobs that cannot be given out.
-    pub(crate) passing_over: AtomicBool,
     /// Cleared when the server drains: nothing is given out any more.
     pub(crate) dispatching: AtomicBool,
     pub(crate) counters: Counters,
@@ -109,6 +141,7 @@ impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
         Self {
             store,
+            base: Arc::new(Capabilities::any(config.slots_per_crawler)),
             config,
             sessions: Sessions::default(),
             live: Mutex::default(),
@@ -116,7 +149,6 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_KEPT),
             recovered: SetOnce::new(),
             wake: Notify::new(),
-            passing_over: AtomicBool::new(false),
             dispatching: AtomicBool::new(true),
             counters: Counters::default(),
         }
@@ -136,12 +168,28 @@ impl Shared {
         if !fact.state.is_leased() {
             self.live().forget(fact.job);
             if let Some(session) = fact.session.and_then(|key| self.sessions.get(key)) {
-                session.let_go(&fact.public_id, fact.fence);
+                let held = session.let_go(&fact.public_id, fact.fence);
+                if let (Arrow::Force, Some(held)) = (fact.arrow, held) {
+                    session.linger(&fact.public_id, &held);
+                }
             }
             // A slot is free, or there is a job to give out.
             self.wake.notify_one();
         }
         self.publish(Event::Job(fact));
+    }
+
+    /// Forgets a job that a session holds no more, or not under this fence, as the rows say. What it had begun it goes on
+    /// with, for all we know.
+    pub(crate) fn lose(&self, session: &Session, public_id: &str, fence: Fence) {
+        let Some(held) = session.let_go(public_id, fence) else {
+            return;
+        };
+        if held.started {
+            session.linger(public_id, &held);
+        }
+        self.live().forget(held.key);
+        self.wake.notify_one();
     }
 
     /// Puts an error into the log. The message must not quote what a peer sent.
@@ -275,7 +323,7 @@ impl Context {
             Outcome::Refused(Rejection::Job(refusal)) => {
                 let why = refusal.to_string();
                 // What another session holds may be free in a moment; what is over stays over.
-                if refusal != Refusal::HeldByAnother {
+                if !matches!(refusal, Refusal::HeldByAnother | Refusal::StillConnected) {
                     session.note_not_held(public_id, &why);
                 }
                 Err(why)
@@ -285,25 +333,33 @@ impl Context {
     }
 
     /// Asks for a takeover. A crawler that reconnects may be heard before the end of its old connection is known to the
-    /// store; then that is waited for, and asked once more.
+    /// store; then that is waited for: as long as it takes if the connection was to this server, and else for a while,
+    /// since only the rows tell.
     async fn adopt(&self, public_id: &str, session: &Session) -> Result<Outcome, String> {
         let op = Op::Adopt {
             public_id: public_id.to_owned(),
             session: session.key,
         };
-        let outcome = self
-            .shared
-            .commit(op.clone())
-            .await
-            .map_err(|error| error.to_string())?;
-        if outcome != Outcome::Refused(Refusal::HeldByAnother.into()) {
+        let ask = async || self.shared.commit(op.clone()).await.map_err(|error| error.to_string());
+        let still_connected = Outcome::Refused(Refusal::StillConnected.into());
+        let mut outcome = ask().await?;
+        if outcome != still_connected {
             return Ok(outcome);
         }
-        let Some(twin) = self.shared.sessions.twin(session) else {
-            return Ok(outcome);
-        };
-        twin.gone_soon().await;
-        self.shared.commit(op).await.map_err(|error| error.to_string())
+        if let Some(twin) = self.shared.sessions.twin(session) {
+            twin.gone_soon().await;
+            return ask().await;
+        }
+        for delay in TAKEOVER_DELAYS {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            outcome = ask().await?;
+            if outcome != still_connected {
+                return Ok(outcome);
+            }
+        }
+        // The next lines about this job shall not wait as long.
+        session.note_not_held(public_id, &Refusal::StillConnected.to_string());
+        Ok(outcome)
     }
 
     /// Who speaks for a held job.
@@ -329,6 +385,7 @@ fn adopted(fact: &Fact) -> Held {
         fence: fact.fence,
         attempt: fact.attempt,
         started: fact.state == crawlwire_progress::State::Running,
+        ending: false,
         credential: None,
     }
 }

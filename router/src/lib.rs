@@ -11,25 +11,35 @@
 //! |---|---|
 //! | [`Router`] | handler table, middleware chain, panic guard |
 //! | [`handler`], [`middleware`] | the two traits that users implement |
-//! | [`session`] | peers, sessions, the jobs they hold |
+//! | [`peer`], [`session`], sessions | connections, sessions, the jobs they hold; how they come and go |
 //! | handlers | the built-in ones: translate, ask, answer |
-//! | dispatch | claim, send, or take back |
-//! | timers | leases, deadlines, progress writes, error log |
+//! | acts | what people do, and why a job waits |
+//! | dispatch | lanes take turns; claim, send, or take back |
+//! | world | what admission looks at |
+//! | timers | leases, deadlines, progress writes, error log, what is old |
+//! | reconcile | memory follows the rows |
 //! | [`Event`] | what is published |
 
+mod acts;
 mod context;
 mod dispatch;
 mod event;
 pub mod handler;
 mod handlers;
 pub mod middleware;
+pub mod peer;
+mod reconcile;
 mod router;
 pub mod session;
+mod sessions;
 mod timers;
+mod world;
 
-pub use context::{Context, RouterConfig, Stats};
+pub use acts::ActError;
+pub use context::{Context, Retention, RouterConfig, Stats};
 pub use event::Event;
 pub use handler::{Handled, Handler, Inbound, Processed};
 pub use middleware::{Middleware, Verdict};
+pub use peer::{Outbound, Peer, SendError};
 pub use router::{Pending, Registration, Router};
-pub use session::{Outbound, Peer, SendError, Session, SessionInfo};
+pub use session::{Session, SessionInfo};

@@ -4,7 +4,7 @@ use crawlwire_progress::store::BoxFuture;
 use crawlwire_protocol::{Envelope, WebAppMessage};
 
 use crate::handler::{Inbound, Processed};
-use crate::session::Peer;
+use crate::peer::Peer;
 
 /// What a hook that comes before decides.
 #[derive(Debug, Clone)]

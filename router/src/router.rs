@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use crawlwire_progress::live::AggregateProgress;
-use crawlwire_progress::store::{BoxFuture, NewJob, NewSession, Outcome, StoreError};
+use crawlwire_progress::store::{BoxFuture, NewJob, Outcome, StoreError};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Fact, JobKey, Op, Store};
 use crawlwire_protocol::{Category, Decoded, Envelope, JobId, Message, Severity, WebAppMessage, encode};
@@ -19,8 +19,9 @@ use crate::context::{Context, RouterConfig, Shared, Stats};
 use crate::event::Event;
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
 use crate::middleware::{Middleware, Verdict};
-use crate::session::{Peer, SendError, Session, SessionInfo};
-use crate::{dispatch, handlers, timers};
+use crate::peer::{Peer, SendError};
+use crate::session::SessionInfo;
+use crate::{dispatch, handlers, sessions, timers};
 
 /// What is left of a message after [`Router::call`]: resolves when its effect is durable. Must be polled to the end,
 /// since middleware hears of the result there; the peer's answer, if any, is sent by then.
@@ -36,7 +37,7 @@ type Chain = Arc<[Arc<dyn Middleware>]>;
 /// Messages to handlers, jobs to crawlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Handlers by type, highest priority first. Read for every message, written rarely.
     handlers: Arc<RwLock<HashMap<String, Vec<Entry>>>>,
     middleware: Arc<RwLock<Chain>>,
@@ -145,14 +146,14 @@ impl Router {
         };
         // Only a message of the protocol makes a peer a crawler that may be given work.
         if matches!(message, Decoded::Known(_))
-            && let Err(error) = self.session(peer).await
+            && let Err(error) = sessions::open(&self.shared, peer).await
         {
             return Handled::Done(Processed::failed(error.to_string()));
         }
         let context = Context {
             shared: self.shared.clone(),
             peer: peer.clone(),
-            session: peer.session().cloned(),
+            session: peer.session(),
         };
         if let Some(session) = &context.session {
             session.heard();
@@ -236,51 +237,9 @@ impl Router {
         self.middleware.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The peer's session; opened when there is none.
-    async fn session(&self, peer: &Arc<Peer>) -> Result<Arc<Session>, StoreError> {
-        self.shared.recovered.wait().await;
-        let opened = peer
-            .session_cell()
-            .get_or_try_init(|| async {
-                let name: Arc<str> = format!("legacy-{}", peer.connection).into();
-                let new = NewSession {
-                    name: name.clone(),
-                    identity: peer.identity.clone(),
-                    server: self.shared.config.server.clone(),
-                };
-                let Outcome::SessionOpened(key) = self.shared.commit(Op::OpenSession(new)).await? else {
-                    return Err(StoreError::Broken("no session was opened".to_owned()));
-                };
-                let session = Session::new(key, name.clone(), peer.clone());
-                self.shared.sessions.add(session.clone());
-                tracing::info!(session = %name, identity = peer.identity, "session opened");
-                self.shared.publish(Event::SessionOpened { name });
-                self.shared.wake.notify_one();
-                Ok(session)
-            })
-            .await?;
-        Ok(opened.clone())
-    }
-
     /// A peer's connection is gone: its lease shortens to the reattach grace.
     pub async fn disconnected(&self, peer: &Arc<Peer>) {
-        let Some(session) = peer.session() else { return };
-        session.leave();
-        // Its last words were heard, and are to be kept before they are forgotten here.
-        timers::flush_progress(&self.shared).await;
-        for held in session.let_go_of_all() {
-            self.shared.live().forget(held.key);
-        }
-        tracing::info!(session = %session.name, "session's connection is gone");
-        self.shared.publish(Event::SessionClosed {
-            name: session.name.clone(),
-        });
-        if let Err(error) = self.shared.commit(Op::Disconnect(session.key)).await {
-            tracing::warn!(%error, session = %session.name, "disconnect not written; the lease will run out by itself");
-        }
-        // Not before: a new connection of this process waits for this one as long as the store holds it for connected.
-        session.left();
-        self.shared.sessions.remove(session.key);
+        sessions::close(&self.shared, peer).await;
     }
 
     /// A line that was no message: counted and put into the error log by place and rule.
@@ -341,6 +300,7 @@ impl Router {
         tokio::join!(
             dispatch::run(&self.shared, &sending, stop.clone()),
             timers::sweep(&self.shared, stop.clone()),
+            timers::prune(&self.shared, stop.clone()),
             timers::flush(&self.shared, stop),
         );
         Ok(())

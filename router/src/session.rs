@@ -1,4 +1,4 @@
-//! Peers, sessions, and the jobs they hold.
+//! Sessions and the jobs they hold.
 //!
 //! A [`Peer`] is one connection. At its first valid message it becomes a [`Session`], which may be given work.
 
@@ -7,99 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::{CredentialKey, Fence, JobKey, SessionKey};
 use crawlwire_protocol::message::{Heartbeat, SystemStatus};
-use tokio::sync::{OnceCell, SetOnce};
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
-/// Why a line could not be handed to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The peer reads too slowly.
-    #[error("the peer's queue is full")]
-    Full,
-    /// The connection is gone.
-    #[error("the connection is closed")]
-    Closed,
-    /// Middleware dropped or refused the message, or panicked over it.
-    #[error("the message was withheld by middleware")]
-    Withheld,
-}
-
-/// The way out to a peer. Implemented by whoever owns the connection.
-pub trait Outbound: Send + Sync {
-    /// Hands over one line with its newline; never waits.
-    ///
-    /// # Errors
-    /// When the queue is full or the connection is gone; the line was not sent then.
-    fn try_send(&self, line: Bytes) -> Result<(), SendError>;
-}
-
-/// Messages of unknown types of one peer that are logged; the rest is only counted.
-const UNKNOWN_TYPES_LOGGED: u64 = 20;
-
-/// One connection.
-pub struct Peer {
-    /// Its number, unique among all connections this server ever had.
-    pub connection: u64,
-    /// Who it is: the same text means the same process. None when that cannot be known.
-    pub identity: Option<String>,
-    outbound: Arc<dyn Outbound>,
-    session: OnceCell<Arc<Session>>,
-    /// Messages of unknown types so far.
-    unknown_types: AtomicU64,
-}
-
-impl std::fmt::Debug for Peer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter
-            .debug_struct("Peer")
-            .field("connection", &self.connection)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Peer {
-    /// A connection that has said nothing yet.
-    pub fn new(connection: u64, identity: Option<String>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
-        Arc::new(Self {
-            connection,
-            identity,
-            outbound,
-            session: OnceCell::new(),
-            unknown_types: AtomicU64::new(0),
-        })
-    }
-
-    /// The session, once there is one.
-    pub fn session(&self) -> Option<&Arc<Session>> {
-        self.session.get()
-    }
-
-    /// Whether one more message of an unknown type is worth a line in the logs. They are legal, so a peer may send any
-    /// number of them.
-    pub(crate) fn may_log_unknown_type(&self) -> bool {
-        self.unknown_types.fetch_add(1, Ordering::Relaxed) < UNKNOWN_TYPES_LOGGED
-    }
-
-    pub(crate) fn session_cell(&self) -> &OnceCell<Arc<Session>> {
-        &self.session
-    }
-
-    pub(crate) fn outbound(&self) -> &Arc<dyn Outbound> {
-        &self.outbound
-    }
-
-    /// For logs: the session's name, or the connection's number.
-    pub fn name(&self) -> String {
-        match self.session() {
-            Some(session) => session.name.to_string(),
-            None => format!("connection-{}", self.connection),
-        }
-    }
-}
+use crate::peer::Peer;
 
 /// Jobs remembered as not held, and for how long.
 const NOT_HELD_MAX: usize = 256;
@@ -121,6 +36,8 @@ pub struct Held {
     pub attempt: i32,
     /// Whether the start was given to the store.
     pub started: bool,
+    /// Whether its end was given to the store: the crawler does not work on it any more.
+    pub ending: bool,
     /// Its token, and the version that the crawler got.
     pub credential: Option<(CredentialKey, i64)>,
 }
@@ -133,6 +50,8 @@ pub struct Session {
     pub name: Arc<str>,
     /// Its connection.
     pub peer: Arc<Peer>,
+    /// What it can do, and how many jobs at a time.
+    pub capabilities: Arc<Capabilities>,
     opened: Instant,
     /// Jobs by public id. Short sections only, never across an await. Bounded by the slots and by what is adopted.
     held: Mutex<HashMap<String, Held>>,
@@ -181,6 +100,10 @@ pub struct SessionInfo {
     pub system_status: Option<SystemStatus>,
     /// Public ids of the jobs it holds, sorted.
     pub jobs: Vec<String>,
+    /// Public ids of jobs that were taken from it and that it still works on, sorted. Their slots are not free.
+    pub lingering: Vec<String>,
+    /// What it can do, and how many jobs at a time.
+    pub capabilities: Arc<Capabilities>,
 }
 
 impl std::fmt::Debug for Session {
@@ -193,12 +116,13 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(key: SessionKey, name: Arc<str>, peer: Arc<Peer>) -> Arc<Self> {
+    pub(crate) fn new(key: SessionKey, name: Arc<str>, peer: Arc<Peer>, capabilities: Arc<Capabilities>) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             key,
             name,
             peer,
+            capabilities,
             opened: now,
             held: Mutex::default(),
             said: Mutex::new(Said {
@@ -273,6 +197,10 @@ impl Session {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// The store has been told that its connection is gone.
     pub(crate) fn left(&self) {
         let _ = self.gone.set(());
@@ -280,10 +208,7 @@ impl Session {
 
     /// Waits until the store has been told that its connection is gone; not long, unless it is on its way.
     pub(crate) async fn gone_soon(&self) {
-        let patience = match self.leaving.load(Ordering::Relaxed) {
-            true => LEAVING_MAX,
-            false => UNNOTICED_MAX,
-        };
+        let patience = if self.is_leaving() { LEAVING_MAX } else { UNNOTICED_MAX };
         let _ = tokio::time::timeout(patience, self.gone.wait()).await;
     }
 
@@ -307,8 +232,21 @@ impl Session {
         self.held_jobs().len()
     }
 
+    /// Slots in use.
+    pub(crate) fn busy(&self) -> usize {
+        self.held_count() + self.peer.lingering_count()
+    }
+
     pub(crate) fn hold(&self, public_id: String, held: Held) {
+        self.peer.end_lingering(&public_id);
         self.held_jobs().insert(public_id, held);
+    }
+
+    /// A job was taken from it. One that cannot be asked to stop goes on with it, unless it has said how it ended.
+    pub(crate) fn linger(&self, public_id: &str, held: &Held) {
+        if !self.peer.confirms && !held.ending {
+            self.peer.linger(public_id);
+        }
     }
 
     /// Changes a held job, if it is still held under this fence.
@@ -318,15 +256,27 @@ impl Session {
         }
     }
 
-    /// Forgets a job held under this fence or an earlier one.
-    pub(crate) fn let_go(&self, public_id: &str, fence: Fence) -> bool {
+    /// Forgets a job held under this fence or an earlier one. Says what was known of it.
+    pub(crate) fn let_go(&self, public_id: &str, fence: Fence) -> Option<Held> {
         let mut held = self.held_jobs();
-        let ours = held.get(public_id).is_some_and(|held| held.fence <= fence);
-        ours && held.remove(public_id).is_some()
+        held.get(public_id).filter(|held| held.fence <= fence)?;
+        held.remove(public_id)
     }
 
-    pub(crate) fn let_go_of_all(&self) -> Vec<Held> {
-        self.held_jobs().drain().map(|(_, held)| held).collect()
+    pub(crate) fn let_go_of_all(&self) -> Vec<(String, Held)> {
+        self.held_jobs().drain().collect()
+    }
+
+    /// Everything it holds at this moment.
+    pub(crate) fn all_held(&self) -> Vec<(String, Held)> {
+        let held = self.held_jobs();
+        held.iter().map(|(id, held)| (id.clone(), held.clone())).collect()
+    }
+
+    /// The public id of a held job.
+    pub(crate) fn name_of(&self, job: JobKey) -> Option<String> {
+        let held = self.held_jobs();
+        held.iter().find(|(_, held)| held.key == job).map(|(id, _)| id.clone())
     }
 
     pub(crate) fn lease(&self, held: &Held) -> Lease {
@@ -351,51 +301,18 @@ impl Session {
             active_jobs: said.active_jobs,
             system_status: said.system_status,
             jobs,
+            lingering: self.peer.lingering(),
+            capabilities: self.capabilities.clone(),
         }
-    }
-}
-
-/// The sessions of this server. Bounded by the number of connections.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<SessionKey, Arc<Session>>>);
-
-impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn add(&self, session: Arc<Session>) {
-        self.lock().insert(session.key, session);
-    }
-
-    pub(crate) fn remove(&self, key: SessionKey) {
-        self.lock().remove(&key);
-    }
-
-    pub(crate) fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
-        self.lock().get(&key).cloned()
-    }
-
-    /// Those whose connection stands, oldest first.
-    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
-        let mut sessions: Vec<_> = self.lock().values().cloned().collect();
-        sessions.retain(|session| !session.leaving.load(Ordering::Relaxed));
-        sessions.sort_by_key(|session| session.key);
-        sessions
-    }
-
-    /// Another session of the same process that the store may hold for connected; one that is leaving if there is one.
-    pub(crate) fn twin(&self, session: &Session) -> Option<Arc<Session>> {
-        let identity = session.peer.identity.as_ref()?;
-        let twin = |other: &&Arc<Session>| other.key != session.key && other.peer.identity.as_ref() == Some(identity);
-        let leaving = |session: &&Arc<Session>| session.leaving.load(Ordering::Relaxed);
-        self.lock().values().filter(twin).max_by_key(leaving).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::peer::{Outbound, SendError};
 
     struct Nowhere;
 
@@ -407,7 +324,7 @@ mod tests {
 
     fn session() -> Arc<Session> {
         let peer = Peer::new(1, None, Arc::new(Nowhere));
-        Session::new(SessionKey(1), "legacy-1".into(), peer)
+        Session::new(SessionKey(1), "legacy-1".into(), peer, Arc::new(Capabilities::any(2)))
     }
 
     fn held(fence: i64) -> Held {
@@ -416,6 +333,7 @@ mod tests {
             fence: Fence(fence),
             attempt: 0,
             started: false,
+            ending: false,
             credential: None,
         }
     }
@@ -425,13 +343,37 @@ mod tests {
         let session = session();
         session.hold("a".to_owned(), held(3));
         session.update("a", Fence(1), |held| held.started = true);
-        assert!(!session.let_go("a", Fence(2)));
+        assert!(session.let_go("a", Fence(2)).is_none());
         assert!(!session.held("a").unwrap().started);
         session.update("a", Fence(3), |held| held.started = true);
         assert!(session.held("a").unwrap().started);
-        assert!(session.let_go("a", Fence(4)), "an end comes with the fence after it");
-        assert!(!session.let_go("a", Fence(4)));
+        let known = session
+            .let_go("a", Fence(4))
+            .expect("an end comes with the fence after it");
+        assert_eq!(known.fence, Fence(3));
+        assert!(session.let_go("a", Fence(4)).is_none());
         assert_eq!(session.held_count(), 0);
+    }
+
+    #[test]
+    fn a_job_lingers_until_its_crawler_ends_it_or_holds_it_again() {
+        let session = session();
+        session.linger(
+            "ended",
+            &Held {
+                ending: true,
+                ..held(1)
+            },
+        );
+        session.linger("a", &held(1));
+        session.linger("b", &held(1));
+        assert_eq!(
+            (session.busy(), session.info().lingering),
+            (2, vec!["a".into(), "b".into()])
+        );
+        session.hold("a".to_owned(), held(3));
+        assert!(session.peer.end_lingering("b") && !session.peer.end_lingering("b"));
+        assert_eq!((session.busy(), session.held_count()), (1, 1));
     }
 
     #[tokio::test]

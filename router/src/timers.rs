@@ -1,16 +1,23 @@
 //! What happens by the clock: leases are renewed, time's demands are met, reports and errors are written.
 
+use std::time::Duration;
+
+use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::store::{Outcome, SWEEP_MAX, StoreError};
-use crawlwire_progress::{Op, State, Timestamp};
-use tokio::time::{MissedTickBehavior, interval};
+use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::{JobKey, Op, State, Timestamp};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Shared, wall_clock};
+use crate::reconcile::reconcile;
+use crate::sessions;
 
 /// Sessions renewed by one operation, so that none grows without bound.
 const RENEW_MAX: usize = 500;
 
-/// Renews leases, then meets time's demands, every sweep interval.
+/// Renews leases, then meets time's demands, every sweep interval; and looks what became of jobs that are held here,
+/// whenever another server did something.
 ///
 /// After a time in which nobody could renew, every session gets one full lease before anything may expire: when the
 /// database was away or hung, and when this machine slept or its clock jumped.
@@ -23,6 +30,11 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
+            () = shared.store.woken() => {
+                reconcile(shared).await;
+                shared.wake.notify_one();
+                continue;
+            }
         }
         match sweep_once(shared, away, last).await {
             Ok(()) => {
@@ -46,7 +58,7 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
 /// Whether so much time has passed since the last sweep that leases may have run out without anybody's fault.
 fn was_long(shared: &Shared, last: Timestamp) -> bool {
     let config = &shared.config;
-    wall_clock().since(last) > (config.heartbeat_timeout / 2).max(config.sweep_interval * 3)
+    wall_clock().since(last) > (config.policy.lease / 2).max(config.sweep_interval * 3)
 }
 
 async fn recover(shared: &Shared) -> Result<(), StoreError> {
@@ -63,30 +75,14 @@ async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), 
     if late {
         recover(shared).await?;
     }
-    let heard: Vec<_> = shared
-        .sessions
-        .all()
-        .into_iter()
-        .filter(|session| session.take_heard())
-        .collect();
-    for group in heard.chunks(RENEW_MAX) {
-        let keys = group.iter().map(|session| session.key).collect();
-        if let Err(error) = shared.commit(Op::Renew(keys)).await {
-            // Not renewed, so still to be renewed.
-            group.iter().for_each(|session| session.note_unrenewed());
-            return Err(error);
-        }
-        if group.iter().filter(|session| session.note_renewed()).count() > 0 {
-            shared.wake.notify_one();
-        }
-    }
+    renew(shared).await?;
     if !late && was_long(shared, last) {
         // The renewal itself took too long: who was heard meanwhile is not among the renewed.
         recover(shared).await?;
     }
     loop {
-        let Outcome::Swept(facts) = shared.store.commit(Op::Sweep).await?.into_inner() else {
-            return Ok(());
+        let Outcome::Swept(facts) = shared.commit(Op::Sweep).await? else {
+            break;
         };
         let count = facts.len();
         for fact in facts {
@@ -97,9 +93,39 @@ async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), 
             shared.publish_fact(fact);
         }
         if count < SWEEP_MAX {
-            return Ok(());
+            break;
         }
     }
+    reconcile(shared).await;
+    Ok(())
+}
+
+/// Renews the leases of the sessions that were heard.
+async fn renew(shared: &Shared) -> Result<(), StoreError> {
+    let mut heard = shared.sessions.all();
+    heard.retain(|session| session.take_heard());
+    for group in heard.chunks(RENEW_MAX) {
+        let keys = group.iter().map(|session| session.key).collect();
+        let lost = match shared.commit(Op::Renew(keys)).await {
+            Ok(Outcome::Renewed { lost }) => lost,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                // Not renewed, so still to be renewed.
+                group.iter().for_each(|session| session.note_unrenewed());
+                return Err(error);
+            }
+        };
+        for session in group {
+            if !lost.contains(&session.key) {
+                if session.note_renewed() {
+                    shared.wake.notify_one();
+                }
+            } else if !session.is_leaving() {
+                sessions::lost(shared, session);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes progress and errors, every flush interval, and once more at the end.
@@ -131,13 +157,87 @@ async fn flush_once(shared: &Shared) {
     }
 }
 
-/// Writes what was reported since the last time.
+/// Writes what was reported since the last time. A report that comes too late shows that its job is not held any more.
 pub(crate) async fn flush_progress(shared: &Shared) {
     let groups = shared.live().drain();
     for group in groups {
-        if let Err(error) = shared.store.commit(Op::Progress(group.clone())).await {
-            tracing::warn!(%error, reports = group.len(), "progress not written");
-            shared.live().put_back(&group);
+        match shared.commit(Op::Progress(group.clone())).await {
+            Ok(Outcome::Progressed { stale }) => {
+                let late = group.into_iter().filter(|(job, ..)| stale.contains(job));
+                late.for_each(|(job, lease, report)| forget_late(shared, job, lease, &report));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, reports = group.len(), "progress not written");
+                shared.live().put_back(&group);
+            }
         }
+    }
+}
+
+fn forget_late(shared: &Shared, job: JobKey, lease: Lease, report: &ProgressView) {
+    if let Some(session) = shared.sessions.get(lease.session)
+        && let Some(public_id) = session.name_of(job)
+    {
+        shared.lose(&session, &public_id, lease.fence);
+    }
+    // Whoever holds the job now may have been heard meanwhile.
+    let mut live = shared.live();
+    if live.get(job).is_some_and(|newest| newest.n == report.n) {
+        live.forget(job);
+    }
+}
+
+/// Between two prunings of one run, so that others get their turn at the writer.
+const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Before the first run. Not at once, since a start has better things to do; but soon, so that a server that is started
+/// anew more often than the interval is long keeps its database small too.
+const PRUNE_FIRST: Duration = Duration::from_secs(60);
+
+/// Deletes what was over long ago, every retention interval.
+pub(crate) async fn prune(shared: &Shared, stop: CancellationToken) {
+    let every = shared.config.retention.interval;
+    let mut ticks = interval_at(Instant::now() + every.min(PRUNE_FIRST), every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = prune_once(shared) => {}
+        }
+    }
+}
+
+async fn prune_once(shared: &Shared) {
+    let (now, retention) = (wall_clock(), &shared.config.retention);
+    let before = |age: Duration| Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+    let op = Op::Prune {
+        jobs_before: before(retention.max_job_age),
+        errors_before: before(retention.max_error_age),
+    };
+    let (mut all_jobs, mut all_errors) = (0, 0);
+    loop {
+        match shared.commit(op.clone()).await {
+            Ok(Outcome::Pruned { jobs, errors, more }) => {
+                (all_jobs, all_errors) = (all_jobs + jobs, all_errors + errors);
+                // What is left is another server's at the moment, if nothing went.
+                if !more || jobs + errors == 0 {
+                    break;
+                }
+            }
+            Ok(_) => break,
+            Err(error) => {
+                tracing::warn!(%error, "what is old was not deleted; the next run goes on");
+                break;
+            }
+        }
+        tokio::time::sleep(PRUNE_PAUSE).await;
+    }
+    if all_jobs + all_errors > 0 {
+        tracing::info!(jobs = all_jobs, errors = all_errors, "what is old was deleted");
     }
 }

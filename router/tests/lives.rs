@@ -368,7 +368,7 @@ async fn many_messages_in_flight_keep_their_order() {
         done(soon("an effect", pending).await);
     }
     failed(soon("a refusal", last).await);
-    assert_eq!(server.job("a").await.children, 30);
+    assert_eq!(server.job("a").await.tree.children, 30);
 }
 
 #[tokio::test]

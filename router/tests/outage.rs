@@ -35,7 +35,7 @@ async fn what_crawlers_say_meanwhile_has_its_effect_afterwards() {
         done(soon("the effect of a line", said).await.unwrap());
     }
     let view = server.job("a").await;
-    assert_eq!((view.state, view.children, view.failures), (State::Delayed, 2, 1));
+    assert_eq!((view.state, view.tree.children, view.failures), (State::Delayed, 2, 1));
     assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "finish"]);
 }
 
@@ -54,7 +54,11 @@ async fn nothing_overtakes_what_has_to_be_given_again() {
         done(soon("the effect of a line", said).await.unwrap());
     }
     let view = server.job("a").await;
-    assert_eq!((view.state, view.children), (State::Completed, 2), "the end came last");
+    assert_eq!(
+        (view.state, view.tree.children),
+        (State::Completed, 2),
+        "the end came last"
+    );
     let journal = server.store.journal();
     let of_job = journal
         .iter()
@@ -117,11 +121,11 @@ async fn a_renewal_that_failed_is_made_up_for() {
     assert!(journal[back..].contains(&"Renew".to_owned()), "{:?}", &journal[back..]);
 }
 
-/// Leases of a fifth of a second, as far as this server knows, and many sweeps in it.
-fn short_of_breath() -> RouterConfig {
-    RouterConfig {
-        heartbeat_timeout: Duration::from_millis(200),
-        ..config()
+/// Leases of a fifth of a second, and many sweeps in it.
+fn short_of_breath() -> Policy {
+    Policy {
+        lease: Duration::from_millis(200),
+        ..Policy::default()
     }
 }
 
@@ -135,7 +139,7 @@ fn first_of(journal: &[String], from: usize) -> Option<&str> {
 
 #[tokio::test]
 async fn a_machine_that_slept_forgives_the_time_it_slept() {
-    let server = Server::with(short_of_breath(), Policy::default());
+    let server = Server::with(config(), short_of_breath());
     let crawler = working(&server, "a").await;
     server.renewed().await;
     let from = server.store.journal().len();
@@ -152,7 +156,7 @@ async fn a_machine_that_slept_forgives_the_time_it_slept() {
 
 #[tokio::test]
 async fn a_database_that_hung_forgives_the_time_it_hung() {
-    let server = Server::with(short_of_breath(), Policy::default());
+    let server = Server::with(config(), short_of_breath());
     let crawler = working(&server, "a").await;
     server.renewed().await;
     let renewals = server.store.count("Renew");

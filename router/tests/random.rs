@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crawlwire_progress::store::{JobFilter, Paging};
-use crawlwire_progress::{Policy, State, Store};
+use crawlwire_progress::store::{Act, JobFilter, Paging};
+use crawlwire_progress::{Op, Policy, State, Store};
 use crawlwire_protocol::message::JobAssignment;
 use crawlwire_router::RouterConfig;
 use proptest::prelude::*;
@@ -49,6 +49,12 @@ enum Step {
     Wait {
         millis: u64,
     },
+    /// Somebody does something to a job, here or on another server.
+    Act {
+        job: usize,
+        act: Act,
+        here: bool,
+    },
     Outage,
     Back,
 }
@@ -66,6 +72,18 @@ fn line() -> impl Strategy<Value = Line> {
     ]
 }
 
+fn act() -> impl Strategy<Value = Act> {
+    let acts = [
+        Act::Cancel,
+        Act::Pause,
+        Act::Resume,
+        Act::Retry,
+        Act::Redrive,
+        Act::SetPriority(3.0),
+    ];
+    prop::sample::select(acts.to_vec())
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let slot = || 0..SLOTS;
     prop_oneof![
@@ -75,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => slot().prop_map(|slot| Step::Reconnect { slot }),
         1 => (slot(), any::<bool>()).prop_map(|(slot, full)| Step::Full { slot, full }),
         3 => (0..50_000_u64).prop_map(|millis| Step::Wait { millis }),
+        3 => (0..12_usize, act(), any::<bool>()).prop_map(|(job, act, here)| Step::Act { job, act, here }),
         1 => Just(Step::Outage),
         3 => Just(Step::Back),
     ]
@@ -138,11 +157,25 @@ impl Play {
             }
             Step::Full { slot, full } => self.crawlers[slot].out.full.store(full, Ordering::Relaxed),
             Step::Wait { millis } => self.server.store.later(Duration::from_millis(millis)),
+            Step::Act { job, act, here } => self.act(job, act, here).await,
             Step::Outage => {
                 self.away = true;
                 self.server.store.leave();
             }
             Step::Back => self.back().await,
+        }
+    }
+
+    async fn act(&mut self, job: usize, act: Act, here: bool) {
+        let Some(job) = self.server.store.job(&format!("job-{job}")).await.unwrap() else {
+            return;
+        };
+        if here {
+            // Refused in many states, and while the store is away.
+            let _ = self.server.router.act(job.key, act, "somebody").await;
+        } else if !self.away {
+            let by = "somebody".to_owned();
+            self.server.store.elsewhere(Op::Act { job: job.key, act, by });
         }
     }
 
@@ -187,6 +220,7 @@ impl Play {
         for crawler in &self.crawlers {
             let mut of_store = known.remove(&crawler.name()).unwrap_or_default();
             of_store.sort();
+            prop_assert!(crawler.lingering().iter().all(|job| !of_store.contains(job)));
             prop_assert_eq!(crawler.holds(), of_store, "{}", crawler.name());
         }
         let stats = self.server.router.stats();

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use crawlwire_progress::{Arrow, Op, State, Store};
-use crawlwire_router::{Event, RouterConfig};
+use crawlwire_progress::{Arrow, Op, Policy, State, Store};
+use crawlwire_router::Event;
 
 use support::*;
 
@@ -84,13 +84,11 @@ async fn slots_are_respected_and_the_least_busy_comes_first() {
 #[tokio::test]
 async fn who_is_silent_for_too_long_is_given_nothing() {
     let timeout = Duration::from_secs(1);
-    let server = Server::with(
-        RouterConfig {
-            heartbeat_timeout: timeout,
-            ..config()
-        },
-        Default::default(),
-    );
+    let policy = Policy {
+        lease: timeout,
+        ..Policy::default()
+    };
+    let server = Server::with(config(), policy);
     let mut silent = server.crawler().await;
     let mut alive = server.crawler().await;
     tokio::time::sleep(timeout).await;

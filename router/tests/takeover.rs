@@ -218,7 +218,10 @@ async fn a_job_of_a_connection_that_stands_is_refused_and_may_be_asked_for_again
     let server = Server::start();
     let old = first(&server, "a").await;
     let new = server.connect(Some("process-1"));
-    assert_eq!(failed(new.say(say::started("a")).await), "held by another crawler");
+    assert_eq!(
+        failed(new.say(say::started("a")).await),
+        "an earlier connection of this crawler still holds it"
+    );
     assert_eq!(old.holds(), ["a"]);
     old.leave().await;
     done(new.say(say::started("a")).await);

@@ -1,12 +1,13 @@
 //! One job to one session: claim, send, or take back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::{Holder, Outcome, Rejection, Ticket};
 use crawlwire_progress::view::ReadyJob;
-use crawlwire_progress::{Fact, Op};
+use crawlwire_progress::{CredentialKey, Fact, Op};
 use crawlwire_protocol::message::JobAssignment;
 use crawlwire_protocol::{AccessToken, Envelope, JobId, WebAppMessage};
 
@@ -24,19 +25,29 @@ pub(super) struct Claim {
     ticket: Ticket,
 }
 
-/// A job's token and its version: empty and 0 for a job without. None when it cannot be read; then the job is not given
-/// out, since a crawler could do nothing with it and would be blamed.
-pub(super) async fn token(shared: &Shared, job: &ReadyJob) -> Option<(AccessToken, i64)> {
-    let found = match job.credential {
-        None => None,
-        Some(key) => shared
-            .store
-            .token(key)
-            .await
+/// The tokens of a page's jobs, each read once, with its version.
+#[derive(Default)]
+pub(super) struct Tokens(BTreeMap<CredentialKey, Option<(AccessToken, i64)>>);
+
+impl Tokens {
+    /// A job's token and its version: empty and 0 for a job without. None when it cannot be read; then the job is not given
+    /// out, since a crawler could do nothing with it and would be blamed.
+    pub(super) async fn of(&mut self, shared: &Shared, job: &ReadyJob) -> Option<(AccessToken, i64)> {
+        let none = || (AccessToken::new(""), 0);
+        let Some(key) = job.credential else {
+            return Some(none());
+        };
+        if let Some(known) = self.0.get(&key) {
+            return known.clone();
+        }
+        let read = shared.store.token(key).await;
+        let token = read
             .inspect_err(|error| tracing::error!(job = job.public_id, %error, "token not read, job not given out"))
-            .ok()?,
-    };
-    Some(found.unwrap_or_else(|| (AccessToken::new(""), 0)))
+            .ok()
+            .map(|found| found.unwrap_or_else(none));
+        self.0.insert(key, token.clone());
+        token
+    }
 }
 
 /// Gives a claim to the store.
@@ -113,6 +124,7 @@ fn held(fact: &Fact, job: &ReadyJob, version: i64) -> Held {
         fence: fact.fence,
         attempt: fact.attempt,
         started: false,
+        ending: false,
         credential: job.credential.map(|key| (key, version)),
     }
 }
@@ -142,6 +154,8 @@ async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
         fence: fact.fence,
     };
     session.let_go(&fact.public_id, fact.fence);
+    // Nor does the crawler work on it, if it was taken away meanwhile.
+    session.peer.end_lingering(&fact.public_id);
     session.rest();
     match shared.commit(Op::Release { job: fact.job, holder }).await {
         Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),

@@ -1,84 +1,204 @@
 //! The dispatcher: gives queued jobs to sessions with free slots. Woken by facts; the clock is only a safety net.
+//!
+//! Lanes take turns, see [`turns`]. Who may run a job is decided by [`admit`], which `explain` follows as well.
 
 mod assign;
+mod turns;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crawlwire_progress::StoreError;
+use crawlwire_progress::admit::{Candidate, ClosedGate, World, admit};
+use crawlwire_progress::view::ReadyJob;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Shared;
+use self::assign::{Claim, Tokens};
+use self::turns::Turns;
+use crate::context::{Shared, wall_clock};
 use crate::middleware::Middleware;
 use crate::session::Session;
+use crate::world;
 
 /// The chain of middleware as it is now.
 type Chain<'a> = &'a (dyn Fn() -> Arc<[Arc<dyn Middleware>]> + Send + Sync);
 
 pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationToken) {
+    let mut turns = Turns::new(shared.config.job_queue_size);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = shared.wake.notified() => {}
+            // What was passed over is looked at again, and gates open by themselves.
             () = tokio::time::sleep(shared.config.sweep_interval) => {}
         }
-        // Each round gives out at least one job or ends; jobs that are refused or cannot be sent end it too.
-        while shared.dispatching.load(Ordering::Relaxed) && round(shared, chain).await > 0 {
-            if stop.is_cancelled() {
-                return;
+        loop {
+            match round(shared, chain, &mut turns, &stop).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "queue not read");
+                    break;
+                }
             }
         }
+        if stop.is_cancelled() {
+            return;
+        }
     }
 }
 
-/// One round: as many of the best jobs as there are free slots. Says how many were handed over.
-async fn round(shared: &Shared, chain: Chain<'_>) -> usize {
-    let mut places = free_places(shared).into_iter();
-    if places.len() == 0 {
-        return 0;
-    }
-    // Jobs that cannot be given out must not stand in the way of those behind them.
-    let wide = shared.passing_over.load(Ordering::Relaxed);
-    let queue = shared.config.job_queue_size;
-    let limit = if wide { queue } else { places.len().min(queue) };
-    let ready = match shared.store.ready(limit).await {
-        Ok(ready) => ready,
-        Err(error) => {
-            tracing::warn!(%error, "queue not read");
-            return 0;
-        }
-    };
-    let mut claims = Vec::with_capacity(ready.len());
-    let mut passed_over = false;
-    for job in ready {
-        let Some(token) = assign::token(shared, &job).await else {
-            passed_over = true;
-            continue;
+/// One round: every lane is looked at once, as long as a slot is free. Says whether it is worth another one. Each round hands
+/// over at least one job, or begins the next turn of lanes that could be served, or is the last.
+async fn round(
+    shared: &Shared,
+    chain: Chain<'_>,
+    turns: &mut Turns,
+    stop: &CancellationToken,
+) -> Result<bool, StoreError> {
+    let mut lap = turns.lap();
+    let (mut claimed, mut handed_over) = (false, false);
+    let mut gates = None;
+    // Lanes whose claims came to nothing: a gate closed meanwhile, another server was faster, a crawler does not read.
+    let mut aside = BTreeSet::new();
+    while shared.dispatching.load(Ordering::Relaxed) && !stop.is_cancelled() {
+        let Some(mut page) = Page::read(shared, turns, &mut gates).await? else {
+            break;
         };
-        let Some(session) = places.next() else { break };
-        claims.push(assign::claim(shared, job, session, token).await);
+        page.waiting.retain(|lane, _| !aside.contains(lane));
+        let claims = page.give_out(shared, turns).await;
+        let slots_left = world::free_slots(&page.world.crawlers) > 0;
+        let chain = chain();
+        claimed |= !claims.is_empty();
+        for (lane, claim) in claims {
+            if claim.hand_over(shared, &chain).await {
+                handed_over = true;
+            } else {
+                turns.give_back(lane);
+                aside.insert(lane);
+            }
+        }
+        if slots_left {
+            if turns.pass(&mut lap) {
+                // Only a round in which nothing was claimed shows for certain who could use the slots that are left, had it
+                // not had its turn.
+                return Ok(handed_over || (!claimed && turns.renew()));
+            }
+        } else if handed_over {
+            return Ok(true);
+        }
+        // Else all claims of the page came to nothing, and their slots are free for the other lanes of it.
     }
-    shared.passing_over.store(passed_over, Ordering::Relaxed);
-    if passed_over && !wide {
-        shared.wake.notify_one();
-    }
-    let chain = chain();
-    let mut handed_over = 0;
-    for claim in claims {
-        handed_over += usize::from(claim.hand_over(shared, &chain).await);
-    }
-    handed_over
+    Ok(handed_over)
 }
 
-/// Free slots, one entry each, so that the least busy sessions come first and take turns.
-fn free_places(shared: &Shared) -> Vec<Arc<Session>> {
-    let slots = shared.config.slots_per_crawler;
-    let mut places = Vec::new();
-    for session in shared.sessions.all() {
-        if !session.is_resting() && session.silent_for() < shared.config.heartbeat_timeout {
-            let held = session.held_count();
-            places.extend((held..slots).map(|load| (load, session.clone())));
+/// Some lanes, the best jobs of each, and the world they meet.
+struct Page {
+    waiting: BTreeMap<i64, VecDeque<ReadyJob>>,
+    sessions: Vec<Arc<Session>>,
+    world: World,
+}
+
+impl Page {
+    /// The next lanes; none when no slot is free. The gates are read once a round.
+    async fn read(
+        shared: &Shared,
+        turns: &mut Turns,
+        gates: &mut Option<Vec<ClosedGate>>,
+    ) -> Result<Option<Self>, StoreError> {
+        let (sessions, crawlers) = world::crawlers(shared);
+        let free = world::free_slots(&crawlers);
+        if free == 0 {
+            return Ok(None);
         }
+        let jobs = shared.store.ready(turns.query(free)).await?;
+        let mut world = World {
+            held: world::held(shared, jobs.iter().map(|job| job.account)).await?,
+            held_max: shared.config.policy.account_held_max,
+            crawlers,
+            ..World::default()
+        };
+        if !jobs.is_empty() {
+            world.gates = match gates {
+                Some(gates) => gates.clone(),
+                None => gates.insert(shared.store.gates().await?).clone(),
+            };
+        }
+        let mut waiting = BTreeMap::<_, VecDeque<_>>::new();
+        for job in jobs {
+            waiting.entry(job.lane).or_default().push_back(job);
+        }
+        turns.read(&waiting.keys().copied().collect::<Vec<_>>());
+        Ok(Some(Self {
+            waiting,
+            sessions,
+            world,
+        }))
     }
-    places.sort_by_key(|(load, session)| (*load, session.key));
-    places.into_iter().map(|(_, session)| session).collect()
+
+    /// Claims jobs for free slots, lane by lane, until there are none of either.
+    async fn give_out(&mut self, shared: &Shared, turns: &mut Turns) -> Vec<(i64, Claim)> {
+        let mut claims = Vec::new();
+        let mut tokens = Tokens::default();
+        while world::free_slots(&self.world.crawlers) > 0 {
+            let heads = self
+                .waiting
+                .iter()
+                .filter_map(|(lane, jobs)| Some((*lane, jobs.front()?.due)));
+            let Some(lane) = turns.next(heads) else {
+                let world = &self.world;
+                self.waiting
+                    .retain(|_, jobs| jobs.front().is_some_and(|job| place(job, world).is_some()));
+                self.waiting.keys().for_each(|lane| turns.skip(*lane));
+                if turns.sees_all() && turns.renew() {
+                    continue;
+                }
+                break;
+            };
+            match self.claim(shared, lane, &mut tokens).await {
+                Some(claim) => {
+                    turns.spend(lane);
+                    claims.push((lane, claim));
+                }
+                // What stands before one job of a lane stands before all of them: the others go on.
+                None => _ = self.waiting.remove(&lane),
+            }
+        }
+        claims
+    }
+
+    /// Claims the best job of a lane for the session that it goes to, if there is one.
+    async fn claim(&mut self, shared: &Shared, lane: i64, tokens: &mut Tokens) -> Option<Claim> {
+        let jobs = self.waiting.get_mut(&lane)?;
+        let job = jobs.front()?;
+        let place = place(job, &self.world)?;
+        let token = tokens.of(shared, job).await?;
+        let session = self.sessions.get(place)?.clone();
+        let job = jobs.pop_front()?;
+        if jobs.is_empty() {
+            self.waiting.remove(&lane);
+        }
+        // Counted here, since the rows and the session do not know of it before the commit.
+        if let Some(crawler) = self.world.crawlers.get_mut(place) {
+            crawler.busy += 1;
+        }
+        *self.world.held.entry(job.account).or_default() += 1;
+        Some(assign::claim(shared, job, session, token).await)
+    }
+}
+
+/// The crawler that a job goes to, if its token can be read; that is looked at last, since it takes a read.
+fn place(job: &ReadyJob, world: &World) -> Option<usize> {
+    let candidate = Candidate {
+        account: job.account,
+        job_type: job.spec.job_type,
+        host: &job.spec.host,
+        labels: &job.spec.labels,
+        token_readable: true,
+    };
+    let admitted = admit(&candidate, world, wall_clock());
+    admitted
+        .inspect_err(|waiting| tracing::trace!(job = job.public_id, waiting = waiting.as_str(), "passed over"))
+        .ok()
 }

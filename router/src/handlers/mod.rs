@@ -96,6 +96,15 @@ fn refused(reason: impl Into<String>) -> Handled {
     Handled::Done(Processed::failed(reason))
 }
 
+/// The crawler says that it works on a job no more, whoever holds it by now: a slot in which it lingered is free.
+fn note_end(context: &Context, message: &Inbound) {
+    if let Some(job) = job_id(message)
+        && context.peer.end_lingering(job.as_str())
+    {
+        context.shared.wake.notify_one();
+    }
+}
+
 /// Says that the job started, if nobody has said so. Gives the operation to the store; does not wait for the commit.
 async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handled> {
     let Speaking { job, session, held } = speaking;
@@ -115,6 +124,10 @@ async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handle
 
 /// Gives an operation on a held job to the store, and publishes what comes of it.
 async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
+    if matches!(op, Op::Finish { .. }) {
+        let Speaking { job, session, held } = speaking;
+        session.update(job.as_str(), held.fence, |held| held.ending = true);
+    }
     let ticket = context.shared.store.enqueue(op).await;
     let shared = context.shared.clone();
     let Speaking { job, session, held } = speaking.clone();
@@ -150,10 +163,7 @@ fn settle(shared: &Shared, session: &Session, job: &JobId, held: &Held, outcome:
         Outcome::Refused(Rejection::Job(Refusal::AlreadyStarted)) => Processed::done(),
         Outcome::Refused(rejection) => {
             // The row says that the session lost the job: remember it no longer.
-            if session.let_go(job.as_str(), held.fence) {
-                shared.live().forget(held.key);
-                shared.wake.notify_one();
-            }
+            shared.lose(session, job.as_str(), held.fence);
             Processed::failed(rejection.to_string())
         }
         _ => Processed::done(),

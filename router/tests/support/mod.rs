@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use crawlwire_progress::admit::Capabilities;
+use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::{NewJob, Outcome, Paging};
 use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView, ProgressView};
 use crawlwire_progress::{Arrow, Fact, Policy, Store};
@@ -32,6 +34,16 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// Waits until something holds that nobody tells of.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// Short intervals, so that what the clock does is done at once. The store's clock is moved by hand.
@@ -65,6 +77,10 @@ impl Server {
     }
 
     pub(crate) fn over(store: Arc<Probe>, config: RouterConfig, policy: Policy) -> Self {
+        let config = RouterConfig {
+            policy: policy.clone(),
+            ..config
+        };
         let router = Router::new(store.clone(), config);
         let stop = CancellationToken::new();
         let running = tokio::spawn({
@@ -84,11 +100,15 @@ impl Server {
 
     /// A server whose clock does nothing: what happens, happens because of something else.
     pub(crate) async fn by_hand(config: RouterConfig) -> Self {
+        Self::by_hand_with(config, Policy::default()).await
+    }
+
+    pub(crate) async fn by_hand_with(config: RouterConfig, policy: Policy) -> Self {
         let config = RouterConfig {
             sweep_interval: Duration::from_secs(3600),
             ..config
         };
-        let server = Self::with(config, Policy::default());
+        let server = Self::with(config, policy);
         // The first one is at once.
         server.store.reaches("Sweep", 1).await;
         server
@@ -101,6 +121,15 @@ impl Server {
 
     /// A connection that has said nothing yet.
     pub(crate) fn connect(&self, identity: Option<&str>) -> Crawler {
+        self.connect_as(|number, out| Peer::new(number, identity.map(str::to_owned), out))
+    }
+
+    /// A connection whose crawler said what it can do.
+    pub(crate) fn connect_able(&self, capabilities: Capabilities, confirms: bool) -> Crawler {
+        self.connect_as(|number, out| Peer::able(number, None, out, Arc::new(capabilities), confirms))
+    }
+
+    fn connect_as(&self, peer: impl FnOnce(u64, Arc<Line>) -> Arc<Peer>) -> Crawler {
         let (sender, lines) = mpsc::channel(LINES);
         let out = Arc::new(Line {
             sender,
@@ -109,7 +138,7 @@ impl Server {
         });
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         Crawler {
-            peer: Peer::new(number, identity.map(str::to_owned), out.clone()),
+            peer: peer(number, out.clone()),
             router: self.router.clone(),
             out,
             lines,
@@ -312,6 +341,11 @@ impl Crawler {
             .unwrap_or_default()
     }
 
+    /// Jobs that were taken from it and that it still works on.
+    pub(crate) fn lingering(&self) -> Vec<String> {
+        self.peer.lingering()
+    }
+
     pub(crate) async fn leave(self) {
         soon("a disconnect", self.router.disconnected(&self.peer)).await;
     }
@@ -340,6 +374,7 @@ pub(crate) fn new_job(id: &str) -> NewJob {
             namespace_path: Some("group".to_owned()),
             entity_name: None,
             priority: 1.0,
+            labels: Vec::new(),
             provider: None,
             user_id: None,
             created_by_user_id: None,
@@ -348,6 +383,16 @@ pub(crate) fn new_job(id: &str) -> NewJob {
         },
         access_token: None,
         resume: false,
+        run_at: None,
+        limits: JobLimits::default(),
+    }
+}
+
+/// A job of another account.
+pub(crate) fn of_account(account: &str, id: &str) -> NewJob {
+    NewJob {
+        account_id: account.to_owned(),
+        ..new_job(id)
     }
 }
 

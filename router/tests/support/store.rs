@@ -1,16 +1,21 @@
 //! The store in memory with a clock moved by hand, a list of what it was given, and a cord to pull.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, Ticket};
-use crawlwire_progress::view::{ErrorView, EventView, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts};
-use crawlwire_progress::{Committed, CredentialKey, JobKey, Policy, Store, StoreError, Timestamp};
+use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::view::{
+    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+};
+use crawlwire_progress::{
+    AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, Store, StoreError, Timestamp,
+};
 use crawlwire_protocol::AccessToken;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) struct Probe {
     inner: MemoryStore,
@@ -28,11 +33,19 @@ pub(crate) struct Probe {
     written: watch::Sender<usize>,
     /// Operations of this name take effect and are not told of; all of them when it is empty.
     untold: watch::Sender<Option<&'static str>>,
+    /// Told when another server did something.
+    others: Notify,
+    /// Reads of held jobs go on when this is open.
+    reading: watch::Sender<bool>,
+    /// How many reads of held jobs came so far.
+    reads: watch::Sender<usize>,
 }
 
 impl Probe {
     pub(crate) fn new(policy: Policy) -> Self {
-        let clock = Arc::new(AtomicI64::new(1_000_000));
+        // The router compares some of the store's moments with the machine's clock.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let clock = Arc::new(AtomicI64::new(since_1970.as_millis() as i64));
         let reading = clock.clone();
         Self {
             inner: MemoryStore::new(policy, Box::new(move || Timestamp(reading.load(Ordering::Relaxed)))),
@@ -44,7 +57,36 @@ impl Probe {
             turned_away: watch::Sender::new(0),
             written: watch::Sender::new(0),
             untold: watch::Sender::new(None),
+            others: Notify::new(),
+            reading: watch::Sender::new(true),
+            reads: watch::Sender::new(0),
         }
+    }
+
+    /// What another server does that shares the store: it is told of it, and nothing more.
+    pub(crate) fn elsewhere(&self, op: Op) -> Outcome {
+        let outcome = self.inner.apply(op);
+        self.others.notify_one();
+        outcome
+    }
+
+    /// Keeps reads of held jobs back after they read, until this is dropped.
+    pub(crate) fn keep_back_reads(&self) -> KeptBack<'_> {
+        self.reading.send_replace(false);
+        KeptBack(self)
+    }
+
+    /// Waits until so many more reads of held jobs came.
+    pub(crate) async fn reads(&self, count: usize) {
+        let mut seen = self.reads.subscribe();
+        let goal = *seen.borrow_and_update() + count;
+        super::soon("held jobs to be read", seen.wait_for(|count| *count >= goal))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::Relaxed))
     }
 
     pub(crate) fn later(&self, span: Duration) {
@@ -124,6 +166,14 @@ impl Probe {
     }
 }
 
+pub(crate) struct KeptBack<'a>(&'a Probe);
+
+impl Drop for KeptBack<'_> {
+    fn drop(&mut self) {
+        self.0.reading.send_replace(true);
+    }
+}
+
 fn name_of(op: &Op) -> String {
     let text = format!("{op:?}");
     let end = text
@@ -186,18 +236,51 @@ impl Store for Probe {
         self.inner.progress(job)
     }
 
-    fn ready(&self, limit: usize) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
+    fn woken(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.others.notified())
+    }
+
+    fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
         Box::pin(async move {
             self.check()?;
-            self.inner.ready(limit).await
+            self.inner.ready(query).await
         })
+    }
+
+    fn gates(&self) -> BoxFuture<'_, Result<Vec<ClosedGate>, StoreError>> {
+        self.inner.gates()
+    }
+
+    fn held_by_account(
+        &self,
+        accounts: Vec<AccountKey>,
+    ) -> BoxFuture<'_, Result<BTreeMap<AccountKey, u64>, StoreError>> {
+        self.inner.held_by_account(accounts)
+    }
+
+    fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>> {
+        Box::pin(async move {
+            let held = self.inner.held(sessions).await;
+            self.reads.send_modify(|count| *count += 1);
+            let mut reading = self.reading.subscribe();
+            let _ = reading.wait_for(|open| *open).await;
+            held
+        })
+    }
+
+    fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>> {
+        self.inner.audit(paging)
+    }
+
+    fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>> {
+        self.inner.areas(account_id, paging)
     }
 
     fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
         Box::pin(async move {
             self.check()?;
             if self.sealed.load(Ordering::Relaxed) {
-                return Err(StoreError::Unavailable("sealed".to_owned()));
+                return Err(StoreError::Broken("sealed".to_owned()));
             }
             self.inner.token(credential).await
         })

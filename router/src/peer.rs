@@ -1,0 +1,190 @@
+//! Connections: the way out to a peer, and what is known of it whatever session it is.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use crawlwire_progress::admit::Capabilities;
+
+use crate::session::Session;
+
+/// Why a line could not be handed to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer reads too slowly.
+    #[error("the peer's queue is full")]
+    Full,
+    /// The connection is gone.
+    #[error("the connection is closed")]
+    Closed,
+    /// Middleware dropped or refused the message, or panicked over it.
+    #[error("the message was withheld by middleware")]
+    Withheld,
+}
+
+/// The way out to a peer. Implemented by whoever owns the connection.
+pub trait Outbound: Send + Sync {
+    /// Hands over one line with its newline; never waits.
+    ///
+    /// # Errors
+    /// When the queue is full or the connection is gone; the line was not sent then.
+    fn try_send(&self, line: Bytes) -> Result<(), SendError>;
+}
+
+/// Messages of unknown types of one peer that are logged; the rest is only counted.
+const UNKNOWN_TYPES_LOGGED: u64 = 20;
+
+/// Lingering jobs that are remembered. Each had a slot before, so there are as many as slots, and a few that were taken
+/// over; a crawler with more of them is busy whatever is remembered.
+const LINGERING_MAX: usize = 1024;
+
+/// One connection.
+pub struct Peer {
+    /// Its number, unique among all connections this server ever had.
+    pub connection: u64,
+    /// Who it is: the same text means the same process. None when that cannot be known.
+    pub identity: Option<String>,
+    /// What it said that it can do; what the router takes a base crawler for when it said nothing.
+    pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// Whether it can be asked to end or pause a job, and says when it did.
+    pub(crate) confirms: bool,
+    outbound: Arc<dyn Outbound>,
+    /// Short sections only, never across an await.
+    place: Mutex<Place>,
+    /// Held while a session is opened, so that there is one at most.
+    pub(crate) opening: tokio::sync::Mutex<()>,
+    /// Jobs that were taken from the crawler without its knowledge, by public id: it still works on them, so their slots
+    /// are not free. Belongs to the connection, which may outlive its session. Short sections only.
+    lingering: Mutex<BTreeSet<String>>,
+    /// Messages of unknown types so far.
+    unknown_types: AtomicU64,
+}
+
+/// Where a connection stands.
+#[derive(Default)]
+struct Place {
+    session: Option<Arc<Session>>,
+    /// It is gone, and becomes no session any more.
+    closed: bool,
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("Peer")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Peer {
+    /// A connection that has said nothing yet: a crawler of the base protocol, if it is one. The router decides how many
+    /// jobs it is given at a time, and it cannot be asked to end or pause one.
+    pub fn new(connection: u64, identity: Option<String>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
+        Self::made(connection, identity, outbound, None, false)
+    }
+
+    /// A connection whose crawler said what it can do. `confirms` says whether it can be asked to end or pause a job.
+    pub fn able(
+        connection: u64,
+        identity: Option<String>,
+        outbound: Arc<dyn Outbound>,
+        capabilities: Arc<Capabilities>,
+        confirms: bool,
+    ) -> Arc<Self> {
+        Self::made(connection, identity, outbound, Some(capabilities), confirms)
+    }
+
+    fn made(
+        connection: u64,
+        identity: Option<String>,
+        outbound: Arc<dyn Outbound>,
+        capabilities: Option<Arc<Capabilities>>,
+        confirms: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            identity,
+            capabilities,
+            confirms,
+            outbound,
+            place: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            lingering: Mutex::default(),
+            unknown_types: AtomicU64::new(0),
+        })
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, once there is one.
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.place().session.clone()
+    }
+
+    pub(crate) fn enter(&self, session: Arc<Session>) {
+        self.place().session = Some(session);
+    }
+
+    /// It is this session no more; its next message opens another one.
+    pub(crate) fn forget_session(&self, session: &Session) {
+        let mut place = self.place();
+        if place.session.as_ref().is_some_and(|known| known.key == session.key) {
+            place.session = None;
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.place().closed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.place().closed
+    }
+
+    fn lingering_jobs(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Public ids of the jobs that were taken from it and that it still works on, sorted.
+    pub fn lingering(&self) -> Vec<String> {
+        self.lingering_jobs().iter().cloned().collect()
+    }
+
+    pub(crate) fn lingering_count(&self) -> usize {
+        self.lingering_jobs().len()
+    }
+
+    pub(crate) fn linger(&self, public_id: &str) {
+        let mut lingering = self.lingering_jobs();
+        if lingering.len() < LINGERING_MAX {
+            lingering.insert(public_id.to_owned());
+        }
+    }
+
+    /// It works on the job no more, or holds it again. Says whether it lingered.
+    pub(crate) fn end_lingering(&self, public_id: &str) -> bool {
+        self.lingering_jobs().remove(public_id)
+    }
+
+    /// Whether one more message of an unknown type is worth a line in the logs. They are legal, so a peer may send any
+    /// number of them.
+    pub(crate) fn may_log_unknown_type(&self) -> bool {
+        self.unknown_types.fetch_add(1, Ordering::Relaxed) < UNKNOWN_TYPES_LOGGED
+    }
+
+    pub(crate) fn outbound(&self) -> &Arc<dyn Outbound> {
+        &self.outbound
+    }
+
+    /// For logs: the session's name, or the connection's number.
+    pub fn name(&self) -> String {
+        match self.session() {
+            Some(session) => session.name.to_string(),
+            None => format!("connection-{}", self.connection),
+        }
+    }
+}

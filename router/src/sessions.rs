@@ -1,0 +1,139 @@
+//! Sessions come and go.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crawlwire_progress::store::{NewSession, Outcome, StoreError};
+use crawlwire_progress::{Op, SessionKey};
+use crawlwire_protocol::{Category, Severity};
+
+use crate::context::Shared;
+use crate::event::Event;
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::timers;
+
+/// The sessions of this server. Bounded by the number of connections.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<HashMap<SessionKey, Arc<Session>>>);
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, session: Arc<Session>) {
+        self.lock().insert(session.key, session);
+    }
+
+    pub(crate) fn remove(&self, key: SessionKey) {
+        self.lock().remove(&key);
+    }
+
+    pub(crate) fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
+        self.lock().get(&key).cloned()
+    }
+
+    /// Those whose connection stands, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        let mut sessions: Vec<_> = self.lock().values().cloned().collect();
+        sessions.retain(|session| !session.is_leaving());
+        sessions.sort_by_key(|session| session.key);
+        sessions
+    }
+
+    /// Another session of the same process that the store may hold for connected; one that is leaving if there is one.
+    pub(crate) fn twin(&self, session: &Session) -> Option<Arc<Session>> {
+        let identity = session.peer.identity.as_ref()?;
+        let twin = |other: &&Arc<Session>| other.key != session.key && other.peer.identity.as_ref() == Some(identity);
+        let leaving = |session: &&Arc<Session>| session.is_leaving();
+        self.lock().values().filter(twin).max_by_key(leaving).cloned()
+    }
+}
+
+/// The peer's session; opened when there is none.
+pub(crate) async fn open(shared: &Shared, peer: &Arc<Peer>) -> Result<Arc<Session>, StoreError> {
+    shared.recovered.wait().await;
+    if let Some(session) = peer.session() {
+        return Ok(session);
+    }
+    let _one = peer.opening.lock().await;
+    if let Some(session) = peer.session() {
+        return Ok(session);
+    }
+    if peer.is_closed() {
+        return Err(StoreError::Closed);
+    }
+    let capabilities = peer.capabilities.clone().unwrap_or_else(|| shared.base.clone());
+    let name: Arc<str> = format!("legacy-{}", peer.connection).into();
+    let new = NewSession {
+        name: name.clone(),
+        identity: peer.identity.clone(),
+        server: shared.config.server.clone(),
+        capabilities: (*capabilities).clone(),
+        confirms: peer.confirms,
+    };
+    let Outcome::SessionOpened(key) = shared.commit(Op::OpenSession(new)).await? else {
+        return Err(StoreError::Broken("no session was opened".to_owned()));
+    };
+    let session = Session::new(key, name.clone(), peer.clone(), capabilities);
+    peer.enter(session.clone());
+    shared.sessions.add(session.clone());
+    tracing::info!(session = %name, identity = peer.identity, "session opened");
+    shared.publish(Event::SessionOpened { name });
+    shared.wake.notify_one();
+    Ok(session)
+}
+
+/// A peer's connection is gone: its lease shortens to the reattach grace.
+pub(crate) async fn close(shared: &Shared, peer: &Peer) {
+    // Seen at once, even if a session of it is just being opened; that one is waited for, and closed too.
+    if let Some(session) = peer.session() {
+        session.leave();
+    }
+    let session = {
+        let _one = peer.opening.lock().await;
+        peer.close();
+        peer.session()
+    };
+    let Some(session) = session else { return };
+    session.leave();
+    // Its last words were heard, and are to be kept before they are forgotten here.
+    timers::flush_progress(shared).await;
+    for (_, held) in session.let_go_of_all() {
+        shared.live().forget(held.key);
+    }
+    tracing::info!(session = %session.name, "session's connection is gone");
+    shared.publish(Event::SessionClosed {
+        name: session.name.clone(),
+    });
+    if let Err(error) = shared.commit(Op::Disconnect(session.key)).await {
+        tracing::warn!(%error, session = %session.name, "disconnect not written; the lease will run out by itself");
+    }
+    // Not before: a new connection of this process waits for this one as long as the store holds it for connected.
+    session.left();
+    shared.sessions.remove(session.key);
+}
+
+/// The store holds a session for disconnected, or does not know it, and its connection stands. That should not be: another
+/// server goes by the name of this one, or somebody edited the rows. The crawler's next message, at its next heartbeat at
+/// the latest, opens a new session, as the first one did; what it still works on it may take over by naming it, if it can be
+/// known to be the same process.
+pub(crate) fn lost(shared: &Shared, session: &Session) {
+    let peer = &session.peer;
+    tracing::error!(session = %session.name, "the store does not hold this session for connected; a new one will be opened");
+    let kind = (Category::Internal, Severity::High);
+    let message = "the store lost the session of a connection that stands";
+    shared.log_error(peer, kind, "session_lost", None, message);
+    session.leave();
+    peer.forget_session(session);
+    for (public_id, held) in session.let_go_of_all() {
+        session.linger(&public_id, &held);
+        shared.live().forget(held.key);
+    }
+    shared.publish(Event::SessionClosed {
+        name: session.name.clone(),
+    });
+    session.left();
+    shared.sessions.remove(session.key);
+}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
+use crawlwire_persistence::store::WriterStatistics;
 use crawlwire_persistence::{OpenError, SqlStore};
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::{Store, StoreError};
@@ -380,6 +381,11 @@ impl Server {
         self.store.clone()
     }
 
+    /// What the store's writer did since the start.
+    pub fn writer_statistics(&self) -> WriterStatistics {
+        self.store.statistics()
+    }
+
     /// Adds a handler for a message type; see [`Router::register_handler`].
     pub fn register_handler(&self, type_name: &str, handler: Arc<dyn Handler>) -> Registration {
         self.router.register_handler(type_name, handler)
@@ -472,7 +478,8 @@ fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken) -> JoinH
         let _ = stream.set_nodelay(true);
     });
     tokio::spawn(async move {
-        axum::serve(listener, http::routes(api))
+        let service = http::routes(api).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service)
             .with_graceful_shutdown(stop.cancelled_owned())
             .await
     })

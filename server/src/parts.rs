@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crawlwire_persistence::config::KEY_FILE_NAME;
 use crawlwire_persistence::{Database, DatabaseConfig, SqlStore};
 use crawlwire_progress::Policy;
-use crawlwire_router::RouterConfig;
+use crawlwire_router::{Retention, RouterConfig};
 use crawlwire_transport::{Endpoint, HealthThresholds, Limits, ListenOptions, Listener};
 
 use crate::app::StartError;
@@ -66,6 +66,9 @@ pub(crate) async fn open_database(config: &Config) -> Result<Arc<SqlStore>, Star
 
 /// The same after a restart, and unlike that of any other server: a socket path belongs to one server of a machine.
 fn server_name(config: &Config) -> String {
+    if let Some(name) = &config.general.server_name {
+        return name.as_str().to_owned();
+    }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), config.connection.socket_path.display())
 }
@@ -90,6 +93,9 @@ pub(crate) fn policy(config: &Config) -> Policy {
         tree_depth_max: config.discovery.max_depth,
         children_max: config.discovery.max_children,
         tree_jobs_max: config.discovery.max_jobs_per_tree,
+        account_jobs_max: config.discovery.max_open_per_account,
+        account_held_max: Some(jobs.max_running_per_account).filter(|limit| *limit > 0),
+        want_timeout: jobs.cancel_timeout,
         ..Policy::default()
     }
 }
@@ -99,9 +105,14 @@ pub(crate) fn router_config(config: &Config) -> RouterConfig {
         server: server_name(config),
         slots_per_crawler: config.jobs.max_concurrent,
         job_queue_size: config.jobs.queue_size,
-        heartbeat_timeout: config.heartbeat.timeout,
         sweep_interval: config.jobs.sweep_interval,
         flush_interval: FLUSH_INTERVAL,
+        policy: policy(config),
+        retention: Retention {
+            interval: config.cleanup.interval,
+            max_job_age: config.cleanup.max_job_age,
+            max_error_age: config.cleanup.max_error_log_age,
+        },
     }
 }
 

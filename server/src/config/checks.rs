@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layers::Layers;
 use super::report::{ConfigErrors, Origin};
 use super::setting::Setting;
-use super::{Connection, Heartbeat, Http, Jobs};
+use super::{Cleanup, Connection, Heartbeat, Http, Jobs};
 
 /// Longest path the address of a Unix socket can hold, without the NUL that ends it: unix(7), and the same in BSD.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -69,6 +69,26 @@ pub(super) fn jobs(jobs: &Jobs, layers: &Layers, report: &mut ConfigErrors) {
             origin(layers, DELAY),
         );
         report.problem(origin(layers, LONGEST), Some(LONGEST), message);
+    }
+}
+
+/// Ages are looked at only so often.
+pub(super) fn cleanup(cleanup: &Cleanup, layers: &Layers, report: &mut ConfigErrors) {
+    const INTERVAL: &str = "cleanup_interval_ms";
+    let ages = [
+        ("max_job_age_ms", cleanup.max_job_age),
+        ("max_error_log_age_ms", cleanup.max_error_log_age),
+    ];
+    for (key, age) in ages {
+        if age < cleanup.interval && !report.blames(key) && !report.blames(INTERVAL) {
+            let message = format!(
+                "{} ms is below {INTERVAL}, which is {} ({}): what is too old stays until the next look",
+                age.as_millis(),
+                cleanup.interval.as_millis(),
+                origin(layers, INTERVAL),
+            );
+            report.warn(origin(layers, key), Some(key), message);
+        }
     }
 }
 

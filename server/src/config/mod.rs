@@ -34,7 +34,7 @@ pub use setting::{Preset, Setting};
 pub use table::{
     Cleanup, Connection, Database, Discovery, General, Heartbeat, Http, Jobs, Logging, Messages, SECTIONS, Shutdown,
 };
-pub use types::{Delimiter, FileMode, GroupName, LogLevel, Profile, WebOrigin};
+pub use types::{Delimiter, FileMode, GroupName, LogLevel, Profile, ServerName, WebOrigin};
 
 use layers::Layers;
 use reader::Reader;
@@ -178,6 +178,9 @@ impl Config {
             .iter()
             .for_each(|section| checks::heartbeat(section, layers, report));
         jobs.iter().for_each(|section| checks::jobs(section, layers, report));
+        cleanup
+            .iter()
+            .for_each(|section| checks::cleanup(section, layers, report));
         http.iter().for_each(|section| checks::http(section, layers, report));
         Some(Self {
             general: general?,

@@ -116,7 +116,7 @@ impl Setting {
     }
 
     /// The setting with this key in the file.
-    pub(super) fn find(key: &str) -> Option<&'static Self> {
+    pub(crate) fn find(key: &str) -> Option<&'static Self> {
         Self::all().find(|setting| setting.key == key)
     }
 

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::setting::Preset::{Computed, Fixed};
 use super::setting::{Setting, sections};
 use super::types::Profile::{Development, Production, Test};
-use super::types::{Delimiter, FileMode, GroupName, LogLevel, Profile, WebOrigin};
+use super::types::{Delimiter, FileMode, GroupName, LogLevel, Profile, ServerName, WebOrigin};
 use super::value::Value;
 
 /// 64 MiB: the most one message or buffer may hold. Every connection may need this much.
@@ -34,6 +34,10 @@ sections! {
         data_dir: PathBuf = Setting::new("data_dir", &["SOCKET_DATA_DIR"]).flag("--data-dir")
             .computed("`$XDG_STATE_HOME/crawlwire`, else `~/.local/state/crawlwire`")
             .profiles(&[(Test, Computed("`$TMPDIR/crawlwire-test-<pid>`"))]);
+        /// Name of this server among those that share a database. It stays the same over restarts, and no two servers
+        /// have the same.
+        server_name: Option<ServerName> = Setting::new("server_name", &["SOCKET_SERVER_NAME"])
+            .computed("the host name and `socket_path`");
     }
 
     /// Where crawlers connect, and how many may.
@@ -148,6 +152,14 @@ sections! {
         /// Time between two searches for jobs whose lease, deadline or delay has passed.
         sweep_interval: Duration = Setting::new("sweep_interval_ms", &["SOCKET_SWEEP_INTERVAL"])
             .default("1000").range(10, 5000).hot();
+        /// Time a crawler has to confirm that it ended or paused a job as it was asked to. Then the job is taken from it.
+        /// A crawler that cannot be asked loses the job at once.
+        cancel_timeout: Duration = Setting::new("cancel_timeout_ms", &["SOCKET_CANCEL_TIMEOUT"])
+            .default("30000").range(10, HOUR_MS).hot();
+        /// Jobs of one account that crawlers may hold at a time, over all servers; 0 for no limit.
+        max_running_per_account: u64 =
+            Setting::new("max_running_jobs_per_account", &["SOCKET_MAX_RUNNING_JOBS_PER_ACCOUNT"])
+            .default("0").range(0, ROWS_MAX).hot();
         /// Failures in a row after which a circuit breaker opens.
         breaker_failures: u32 = Setting::new("circuit_breaker_failures", &["SOCKET_CIRCUIT_BREAKER_FAILURES"])
             .default("5").range(1, 1000).hot().awaits("circuit breakers");
@@ -167,10 +179,10 @@ sections! {
         /// Jobs in the tree of one submitted job.
         max_jobs_per_tree: u64 = Setting::new("max_jobs_per_tree", &["SOCKET_MAX_JOBS_PER_TREE"])
             .default("1000000").range(1, ROWS_MAX).hot();
-        /// Jobs of one account that are not finished.
+        /// Jobs of one account that have not ended. What is discovered beyond is refused; submissions are not.
         max_open_per_account: u64 =
             Setting::new("max_open_jobs_per_account", &["SOCKET_MAX_OPEN_JOBS_PER_ACCOUNT"])
-            .default("1000000").range(1, ROWS_MAX).hot().awaits("budgets of accounts");
+            .default("1000000").range(1, ROWS_MAX).hot();
     }
 
     /// What the server tells of itself.
@@ -213,13 +225,14 @@ sections! {
     Cleanup {
         /// Time between two searches for what is too old.
         interval: Duration = Setting::new("cleanup_interval_ms", &["SOCKET_CLEANUP_INTERVAL"])
-            .default("3600000").range(1000, 30 * DAY_MS).hot().awaits("cleanup");
-        /// Age at which a finished job is deleted; 7 days unless set.
+            .default("3600000").range(1000, 30 * DAY_MS).hot();
+        /// Age at which a submitted job is deleted with everything below it, from the moment when all of it had ended; 7
+        /// days unless set.
         max_job_age: Duration = Setting::new("max_job_age_ms", &["SOCKET_MAX_JOB_AGE"])
-            .default("604800000").range(1000, 3650 * DAY_MS).hot().awaits("cleanup");
+            .default("604800000").range(1000, 3650 * DAY_MS).hot();
         /// Age at which a recorded error is deleted; 30 days unless set.
         max_error_log_age: Duration = Setting::new("max_error_log_age_ms", &["SOCKET_MAX_ERROR_LOG_AGE"])
-            .default("2592000000").range(1000, 3650 * DAY_MS).hot().awaits("cleanup");
+            .default("2592000000").range(1000, 3650 * DAY_MS).hot();
     }
 
     /// The HTTP interface.

@@ -201,6 +201,34 @@ impl Value for GroupName {
     }
 }
 
+/// What a server is called among those that share a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerName(String);
+
+impl ServerName {
+    /// The name as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for ServerName {
+    const KIND: &'static str = "name";
+
+    fn parse(raw: &Raw, _: &Setting) -> Result<Self, String> {
+        const WANTED: &str = "a name of at most 200 bytes, without control characters";
+        let name = text(raw, WANTED)?.trim();
+        if name.is_empty() || name.len() > 200 || name.contains(char::is_control) {
+            return Err(format!("must be {WANTED}, not {}", quote(name)));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(toml_string(&self.0))
+    }
+}
+
 /// A web origin as browsers send it: scheme, host, and the port where it is not the scheme's own. RFC 6454, section 6.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebOrigin(String);

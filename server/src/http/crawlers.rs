@@ -29,6 +29,7 @@ async fn list(State(api): State<Api>, ListQuery(paging): ListQuery) -> Json<Valu
         .map(|info| {
             let mut value = json::session(info);
             let connection = api.pool.get(connection_id(info.connection));
+            value["lingering"] = api.router.peer(&info.name).map(|peer| peer.lingering()).into();
             value["state"] = connection.map(|connection| connection.state().as_str()).into();
             value
         })

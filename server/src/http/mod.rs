@@ -1,14 +1,19 @@
 //! The HTTP side: jobs, crawlers, health, the live stream and the page.
 
+mod acts;
 mod body;
 mod crawlers;
+mod gates;
 mod guard;
 mod health;
 mod jobs;
 pub(crate) mod json;
 mod list;
 mod problem;
+mod reason;
+mod records;
 mod stream;
+mod submit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +62,9 @@ pub(crate) struct Api {
 pub(crate) fn routes(api: Api) -> Router {
     let v1 = Router::new()
         .merge(jobs::routes())
+        .merge(acts::routes())
+        .merge(gates::routes())
+        .merge(records::routes())
         .merge(crawlers::routes())
         .merge(stream::routes());
     Router::new()

@@ -1,8 +1,12 @@
+mod acts;
 mod api;
 mod crawl;
 mod embedding;
+mod explain;
 mod faults;
+mod gates;
 mod handover;
+mod records;
 mod refusals;
 mod restart;
 mod shutdown;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Response;
 
-use super::{DEADLINE, LiveStream, history};
+use super::{DEADLINE, LiveStream, history, wait_until};
 
 /// Where requests go.
 #[derive(Clone)]
@@ -105,6 +105,35 @@ impl Api {
         response.unwrap_or_else(|error| panic!("POST {path}: {error}")).into()
     }
 
+    /// A request with a body of JSON, or none.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let address = format!("http://{}{path}", self.address);
+        let request = match method {
+            "POST" => self.agent.post(address),
+            "PUT" => self.agent.put(address),
+            _ => self.agent.delete(address).force_send_body(),
+        };
+        let response = match body {
+            Some(body) => request.send_json(body),
+            None => request.send_empty(),
+        };
+        response
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+            .into()
+    }
+
+    /// Does something to a job, as `POST /api/v1/jobs/{id}/{act}`.
+    pub(crate) fn act(&self, id: &str, act: &str, body: &Value) -> Answer {
+        self.ask("POST", &format!("/api/v1/jobs/{id}/{act}"), Some(body))
+    }
+
+    /// Another form of an answer than JSON.
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> Answer {
+        let request = self.agent.get(format!("http://{}{path}", self.address));
+        let response = request.header("accept", accept).call();
+        response.unwrap_or_else(|error| panic!("GET {path}: {error}")).into()
+    }
+
     /// Sends bytes as they are and reads to the end of the connection.
     pub(crate) fn raw(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
@@ -141,6 +170,44 @@ impl Api {
         let answer = self.create(&job);
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The same with more fields, or others; the job.
+    #[track_caller]
+    pub(crate) fn submit_with(&self, fields: &Value) -> Value {
+        let mut job = json!({ "job_type": "crawl_project", "gitlab_host": "gitlab.example.com", "account_id": "acme" });
+        for (field, value) in fields.as_object().expect("an object") {
+            job[field] = value.clone();
+        }
+        let answer = self.create(&job);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    }
+
+    /// Why a job does not move; null when it runs or has ended.
+    #[track_caller]
+    pub(crate) fn reason(&self, id: &str) -> Value {
+        let explained = self.get(&format!("/api/v1/jobs/{id}/explain")).ok();
+        let (reason, state) = (&explained["reason"], explained["state"].as_str().expect("a state"));
+        let moves = ["running", "completed", "failed", "cancelled"].contains(&state);
+        assert_eq!(reason.is_null(), moves, "{explained}");
+        for part in ["code", "detail", "cleared_by"] {
+            let text = reason[part].as_str();
+            assert!(
+                moves || text.is_some_and(|text| !text.is_empty()),
+                "no {part} in {reason}"
+            );
+        }
+        reason.clone()
+    }
+
+    /// Waits until a job waits for this.
+    #[track_caller]
+    pub(crate) fn await_reason(&self, id: &str, code: &str) -> Value {
+        wait_until(&format!("{id} waits for {code}"), || {
+            let reason = self.reason(id);
+            (reason["code"] == code).then_some(reason)
+        })
     }
 
     /// Submits a job to a server that may go away meanwhile; its id, if it was acknowledged.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Api, DEADLINE, wait_until};
+use super::{Api, DEADLINE, server, wait_until};
 
 /// Names the socket for [`relay`].
 const RELAY: &str = "CRAWLWIRE_TEST_RELAY";
@@ -224,10 +224,15 @@ impl Crawler {
         while self.recv().is_some() {}
     }
 
+    /// Sends a signal to its process.
+    pub(crate) fn signal(&self, signal: &str) {
+        server::signal(self.process.as_ref().expect("a process of its own"), signal);
+    }
+
     /// A crawler that dies without a word.
     pub(crate) fn kill(mut self) {
+        self.signal("KILL");
         let mut process = self.process.take().expect("a process of its own");
-        process.kill().expect("a signal");
         process.wait().expect("an end");
     }
 }

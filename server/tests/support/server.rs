@@ -23,7 +23,7 @@ pub(crate) fn postgres() -> Option<TestDatabase> {
     block_on(TestDatabase::postgres())
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }
@@ -226,9 +226,14 @@ impl TestServer {
         crawler
     }
 
+    /// Where it keeps everything.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.setup.database
+    }
+
     /// Runs a statement past the server, on its database.
     pub(crate) fn execute(&self, statement: &str) -> u64 {
-        block_on(self.setup.database.execute(statement)).expect("the database takes it")
+        block_on(self.database().execute(statement)).expect("the database takes it")
     }
 
     /// What the server has logged, over all its runs.
@@ -271,11 +276,24 @@ impl Drop for TestServer {
     }
 }
 
-/// Sends a signal with the shell's own `kill`, since the standard library knows only one.
+/// Sends a signal with the shell's own `kill`, since the standard library knows only one. After `STOP` it stands still.
 pub(crate) fn signal(child: &Child, signal: &str) {
     let command = format!("kill -{signal} {}", child.id());
     let sent = Command::new("sh").args(["-c", &command]).status().expect("a shell");
     assert!(sent.success(), "{command} failed");
+    if signal == "STOP" {
+        wait_until("it stands still", || stands_still(child).then_some(()));
+    }
+}
+
+/// Whether all threads of a process are stopped: where there is little time to run, they stop one long after the other.
+fn stands_still(child: &Child) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("a process");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which may hold anything.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    })
 }
 
 /// What the server says once it serves, up to the first blank line.

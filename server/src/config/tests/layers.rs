@@ -11,6 +11,7 @@ use super::{given, shown};
 const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("profile", "'production'", "test", "\"test\""),
     ("data_dir", "'/d/file'", "/d/env", "\"/d/env\""),
+    ("server_name", "'files'", "envs", "\"envs\""),
     ("socket_path", "'/s/file'", "/s/env", "\"/s/env\""),
     ("socket_mode", "'0660'", "770", "\"0770\""),
     ("socket_group", "'files'", "envs", "\"envs\""),
@@ -40,6 +41,8 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("accept_timeout_ms", "7000", "8000", "8000"),
     ("reattach_grace_ms", "7000", "8000", "8000"),
     ("sweep_interval_ms", "700", "800", "800"),
+    ("cancel_timeout_ms", "7000", "8000", "8000"),
+    ("max_running_jobs_per_account", "7", "8", "8"),
     ("circuit_breaker_failures", "7", "8", "8"),
     ("circuit_breaker_open_ms", "7000", "8000", "8000"),
     ("max_tree_depth", "7", "8", "8"),

@@ -449,6 +449,28 @@ fn settings_that_change_nothing_yet_are_told_once() {
 }
 
 #[test]
+fn ages_below_the_interval_of_the_cleanup_are_told() {
+    let given = given().env("SOCKET_CLEANUP_INTERVAL", "60000");
+    assert_eq!(
+        given.env("SOCKET_MAX_JOB_AGE", "1000").warnings(),
+        [
+            "SOCKET_MAX_JOB_AGE: max_job_age_ms: 1000 ms is below cleanup_interval_ms, which is 60000 \
+          (SOCKET_CLEANUP_INTERVAL): what is too old stays until the next look"
+        ]
+    );
+}
+
+#[test]
+fn a_server_name_fits_in_one_line() {
+    for wrong in ["a\u{7}b", &"x".repeat(201)] {
+        let problems = given().env("SOCKET_SERVER_NAME", wrong).problems();
+        assert!(problems[0].contains("server_name: must be a name"), "{problems:?}");
+    }
+    let config = given().env("SOCKET_SERVER_NAME", " one ").config();
+    assert_eq!(config.general.server_name.unwrap().as_str(), "one");
+}
+
+#[test]
 fn control_characters_of_a_value_do_not_reach_the_terminal() {
     let problems = given()
         .env("SOCKET_LOG_LEVEL", "x\u{1b}[2Jy")

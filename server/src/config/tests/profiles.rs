@@ -98,6 +98,11 @@ fn what_no_profile_changes_is_as_the_api_reference_says() {
     );
     assert_eq!(config.jobs.sweep_interval, seconds(1));
     assert_eq!(
+        (config.jobs.cancel_timeout, config.jobs.max_running_per_account),
+        (seconds(30), 0)
+    );
+    assert_eq!(config.general.server_name, None);
+    assert_eq!(
         (config.jobs.breaker_failures, config.jobs.breaker_open),
         (5, seconds(30))
     );

@@ -1,0 +1,12 @@
+//! The model, what is drawn, and the stores that are compared with it.
+
+pub(crate) mod acts;
+pub(crate) mod coverage;
+pub(crate) mod draw;
+pub(crate) mod model;
+pub(crate) mod rows;
+pub(crate) mod runs;
+pub(crate) mod step;
+pub(crate) mod store;
+pub(crate) mod time;
+pub(crate) mod world;

@@ -1,0 +1,181 @@
+//! What is asked of the engine and what it answers, in words of the test: jobs and sessions have numbers that mean the
+//! same in the model and in every store.
+
+use crawlwire_progress::job::JobLimits;
+use crawlwire_progress::store::Act;
+use crawlwire_progress::{Arrow, State};
+
+pub(crate) type JobNo = u32;
+pub(crate) type SessionNo = u32;
+
+/// Nobody makes a job or a session with this number.
+pub(crate) const NOBODY: u32 = 999_999;
+
+/// Time passes, then operations are given together to one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Transition {
+    /// Milliseconds.
+    pub(crate) wait: i64,
+    /// Which of the servers, where there are several.
+    pub(crate) server: usize,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Who says something about a job. What it comes to is looked up when it is said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speaker {
+    /// Whoever holds it, or held it last.
+    Holder,
+    /// Whoever held it so many leases before, with the fence of then.
+    Late(usize),
+    /// Whoever holds it, with a fence that is off by so much.
+    Forged(i64),
+    /// A session that does not hold it, with the right fence.
+    Foreign(SessionNo),
+}
+
+/// Which gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Door {
+    Queue,
+    Host(u8),
+    Credentials { account: u8, host: u8 },
+}
+
+/// A job to be submitted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Submission {
+    pub(crate) job: JobNo,
+    pub(crate) account: u8,
+    pub(crate) host: u8,
+    /// The web app's own name.
+    pub(crate) theirs: Option<u8>,
+    pub(crate) token: bool,
+    pub(crate) priority: f64,
+    /// Milliseconds from now.
+    pub(crate) delay: Option<i64>,
+    pub(crate) resume: bool,
+    pub(crate) limits: JobLimits,
+}
+
+/// An item of a discovery: the number it gets if it becomes a job, what it is, and its priority.
+pub(crate) type Item = (JobNo, u8, f64);
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    Submit(Submission),
+    Open {
+        session: SessionNo,
+        identity: Option<u8>,
+        confirms: bool,
+        server: u8,
+    },
+    Claim {
+        job: JobNo,
+        session: SessionNo,
+    },
+    Start(JobNo, Speaker),
+    /// With the last counts, or without.
+    Complete(JobNo, Speaker, Option<i64>),
+    Fail {
+        job: JobNo,
+        by: Speaker,
+        recoverable: bool,
+    },
+    Release(JobNo, Speaker),
+    Confirm(JobNo, Speaker),
+    Adopt {
+        job: JobNo,
+        session: SessionNo,
+    },
+    Discover(JobNo, Speaker, Vec<Item>),
+    Report(JobNo, Speaker, i64),
+    Renew(Vec<SessionNo>),
+    Disconnect(SessionNo),
+    Recover {
+        server: u8,
+        connected: bool,
+    },
+    Sweep,
+    Act(JobNo, Act),
+    CancelTree(JobNo),
+    Redrive {
+        quarantined: bool,
+        failed: bool,
+        account: Option<u8>,
+    },
+    Delete(JobNo),
+    CloseGate(Door, Option<i64>),
+    OpenGate(Door),
+    /// Trees that have been over for so many milliseconds.
+    Prune(i64),
+}
+
+impl Step {
+    /// The name in the table of what was taken.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Submit(_) => "submit",
+            Self::Open { .. } => "open",
+            Self::Claim { .. } => "claim",
+            Self::Start(..) => "start",
+            Self::Complete(..) => "complete",
+            Self::Fail { .. } => "fail",
+            Self::Release(..) => "release",
+            Self::Confirm(..) => "confirm",
+            Self::Adopt { .. } => "adopt",
+            Self::Discover(..) => "discover",
+            Self::Report(..) => "report",
+            Self::Renew(_) => "renew",
+            Self::Disconnect(_) => "disconnect",
+            Self::Recover { .. } => "recover",
+            Self::Sweep => "sweep",
+            Self::Act(_, act) => act.as_str(),
+            Self::CancelTree(_) => "cancel_tree",
+            Self::Redrive { .. } => "redrive_many",
+            Self::Delete(_) => "delete",
+            Self::CloseGate(..) => "close_gate",
+            Self::OpenGate(_) => "open_gate",
+            Self::Prune(_) => "prune",
+        }
+    }
+}
+
+/// A step as it was given: who spoke, looked up.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) step: Step,
+    /// Session and fence, where a speaker is named.
+    pub(crate) lease: (SessionNo, i64),
+}
+
+/// An arrow that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    pub(crate) job: JobNo,
+    pub(crate) arrow: Arrow,
+    pub(crate) from: Option<State>,
+    pub(crate) state: State,
+    pub(crate) fence: i64,
+    pub(crate) attempt: i32,
+    pub(crate) session: Option<SessionNo>,
+    pub(crate) at: i64,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    Submitted(JobNo, State),
+    Opened,
+    Moved(Fact),
+    /// By job; arrows of one job in order.
+    Facts(Vec<Fact>),
+    Discovered(Vec<(&'static str, Option<Fact>)>),
+    Renewed(Vec<SessionNo>),
+    Reported(Vec<JobNo>),
+    Gone(usize),
+    Done,
+    Refused(&'static str),
+    NameTaken(JobNo),
+}

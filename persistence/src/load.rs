@@ -141,6 +141,7 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
             connected: cells.next()?,
             lease_expires_at: Timestamp(cells.next()?),
             confirms: cells.next()?,
+            grants: cells.next()?,
         };
         snapshot.sessions.insert(session.key, session);
     }

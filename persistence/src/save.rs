@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
-use crawlwire_progress::plan::{ChangedJob, NewArea, NewEvent, NewJobRow, Opening, Plan};
+use crawlwire_progress::plan::{ChangedJob, GRANTS_MAX, NewArea, NewEvent, NewJobRow, Opening, Plan};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Arrow, Job, JobKey, State, Timestamp};
 use serde::Serialize;
@@ -123,8 +123,11 @@ async fn recoveries(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<
         .await?;
     let gone = plan.recoveries.iter().filter(|recovery| !recovery.connected);
     let gone: Vec<_> = gone.map(|recovery| &recovery.server).collect();
-    rows.one(sql::RECOVER_SESSIONS, &json!({"gone": gone, "until": until}))
-        .await?;
+    rows.one(
+        sql::RECOVER_SESSIONS,
+        &json!({"gone": gone, "until": until, "grants": GRANTS_MAX}),
+    )
+    .await?;
     Ok(())
 }
 
@@ -217,7 +220,10 @@ async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<()
     });
     rows.all(sql::INSERT_SESSIONS, new).await?;
     let known = plan.sessions.iter().map(|session| {
-        json!({"id": session.key, "connected": session.connected, "lease_expires_at": session.lease_expires_at})
+        json!({
+            "id": session.key, "connected": session.connected, "lease_expires_at": session.lease_expires_at,
+            "grants": session.grants,
+        })
     });
     rows.all(sql::UPDATE_SESSIONS, known).await
 }

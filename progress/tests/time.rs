@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::plan::GRANTS_MAX;
 use crawlwire_progress::store::{Act, Op, Outcome, SWEEP_MAX};
 use crawlwire_progress::{Arrow, Fact, Fence, JobKey, PauseReason, Policy, SessionKey, State, Store};
 
@@ -337,6 +338,33 @@ fn a_server_that_starts_lets_its_crawlers_come_back() {
     world.store.apply(Op::Renew(vec![new]));
     world.later(INSTANT);
     assert_eq!(world.sweep(), []);
+}
+
+#[test]
+fn a_server_that_starts_again_and_again_does_not_keep_the_jobs_of_a_dead_crawler() {
+    let world = world();
+    let (job, dead, alive) = (
+        world.submitted("job"),
+        world.open("dead", None),
+        world.open("alive", None),
+    );
+    world.running(job, dead);
+    for _ in 0..GRANTS_MAX {
+        world.later(world.policy.lease - INSTANT);
+        world.store.apply(recover(true));
+        world.store.apply(Op::Renew(vec![alive]));
+        assert_eq!(world.sweep(), []);
+    }
+    world.later(world.policy.lease - INSTANT);
+    world.store.apply(recover(true));
+    assert_eq!(
+        world.lease_of(alive),
+        world.now().after(world.policy.lease),
+        "it was heard"
+    );
+    world.later(INSTANT);
+    assert_eq!(world.sweep().len(), 1);
+    assert_eq!(world.row(job).session, None);
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Model {
     pub capabilities: String,
     /// Whether it can be asked to end or pause a job.
     pub confirms: bool,
+    /// How often in a row it was granted a lease without having been heard.
+    pub grants: i32,
     pub opened_at: i64,
     pub lease_expires_at: i64,
 }

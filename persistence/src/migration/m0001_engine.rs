@@ -39,6 +39,7 @@ const UP: &[&str] = &[
         connected {bool} NOT NULL,
         capabilities TEXT NOT NULL,
         confirms {bool} NOT NULL,
+        grants INTEGER NOT NULL DEFAULT 0,
         opened_at {int} NOT NULL,
         lease_expires_at {int} NOT NULL
     ){strict}",

@@ -161,12 +161,12 @@ pub(crate) const LOAD_JOBS: Sql = Sql {
 /// Sessions by key; locked, so that a lease cannot be renewed while it is found to be over.
 pub(crate) const LOAD_SESSIONS: Sql = Sql {
     sqlite: concat!(
-        "SELECT id, name, identity, connected, lease_expires_at, confirms FROM sessions WHERE id IN ",
+        "SELECT id, name, identity, connected, lease_expires_at, confirms, grants FROM sessions WHERE id IN ",
         values!(sqlite "ids" "bigint"),
         " ORDER BY id"
     ),
     postgres: concat!(
-        "SELECT id, name, identity, connected, lease_expires_at, confirms FROM sessions WHERE id = ",
+        "SELECT id, name, identity, connected, lease_expires_at, confirms, grants FROM sessions WHERE id = ",
         values!(postgres "ids" "bigint"),
         " ORDER BY id FOR NO KEY UPDATE"
     ),

@@ -3,15 +3,18 @@
 use super::Sql;
 
 /// Sessions, after a server or the database was away: connections of the servers in `gone` are lost, and every lease lasts
-/// until `until` at least. On SQLite there is one server, so every session is its own, whatever it was called before.
+/// until `until` at least, unless that was granted so often in a row without a sign of life. On SQLite there is one server, so every session is its own, whatever it was called before.
 pub(crate) const RECOVER_SESSIONS: Sql = Sql {
     sqlite: "UPDATE sessions SET \
              connected = connected AND json_array_length($1, '$.gone') = 0, \
-             lease_expires_at = max(lease_expires_at, $1->>'until')",
+             lease_expires_at = CASE WHEN grants < $1->>'grants' THEN max(lease_expires_at, $1->>'until') \
+             ELSE lease_expires_at END, grants = min(grants + 1, $1->>'grants')",
     postgres: concat!(
         "UPDATE sessions SET connected = connected AND NOT server = ",
         values!(postgres "gone" "text"),
-        ", lease_expires_at = greatest(lease_expires_at, ($1::json->>'until')::bigint) \
+        ", lease_expires_at = CASE WHEN grants < ($1::json->>'grants')::integer \
+         THEN greatest(lease_expires_at, ($1::json->>'until')::bigint) ELSE lease_expires_at END, \
+         grants = least(grants + 1, ($1::json->>'grants')::integer) \
          WHERE id = ANY (ARRAY (SELECT id FROM sessions ORDER BY id FOR NO KEY UPDATE))"
     ),
 };
@@ -83,7 +86,8 @@ pub(crate) const INSERT_SESSIONS: Sql = insert!(
     capabilities "text", confirms "boolean", opened_at "bigint", lease_expires_at "bigint"
 );
 
-pub(crate) const UPDATE_SESSIONS: Sql = update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint");
+pub(crate) const UPDATE_SESSIONS: Sql = update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint",
+    grants "integer");
 
 pub(crate) const INSERT_JOBS: Sql = insert!(
     "jobs", "", id "bigint", public_id "text", web_app_job_id "text", identity "text", account_id "bigint",

@@ -29,6 +29,7 @@ impl World {
                     server: *server,
                     connected: true,
                     lease: now + lease,
+                    grants: 0,
                 };
                 self.sessions.insert(*session, new);
                 return Answer::Opened;
@@ -37,7 +38,10 @@ impl World {
                 let mut lost = Vec::new();
                 for no in named {
                     match self.sessions.get_mut(no) {
-                        Some(session) if session.connected => session.lease = session.lease.max(now + lease),
+                        Some(session) if session.connected => {
+                            session.lease = session.lease.max(now + lease);
+                            session.grants = 0;
+                        }
                         _ => lost.push(*no),
                     }
                 }
@@ -53,7 +57,10 @@ impl World {
                 self.chose();
                 for session in self.sessions.values_mut() {
                     session.connected &= *connected || session.server != *server;
-                    session.lease = session.lease.max(now + lease);
+                    if session.grants < 3 {
+                        session.lease = session.lease.max(now + lease);
+                        session.grants += 1;
+                    }
                 }
                 for job in self
                     .jobs

@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) server: u8,
     pub(crate) connected: bool,
     pub(crate) lease: i64,
+    /// Leases granted since it was last heard.
+    pub(crate) grants: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ impl Tables {
                 connected: true,
                 lease_expires_at,
                 confirms: new.confirms,
+                grants: 0,
             };
             let row = SessionRow {
                 session,
@@ -88,7 +89,7 @@ impl Tables {
         let until = recovery.lease_until;
         for row in self.sessions.values_mut() {
             row.session.connected &= recovery.connected || row.server != recovery.server;
-            row.session.lease_expires_at = row.session.lease_expires_at.max(until);
+            row.session.grant(until);
         }
         for row in self.jobs.values_mut() {
             let job = &mut row.loaded.job;

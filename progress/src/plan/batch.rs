@@ -300,6 +300,7 @@ impl Batch<'_> {
             match self.snapshot.sessions.get_mut(key).filter(|session| session.connected) {
                 Some(session) => {
                     session.lease_expires_at = session.lease_expires_at.max(until);
+                    session.grants = 0;
                     write_session(&mut self.plan.sessions, session);
                 }
                 None => lost.push(*key),
@@ -329,7 +330,7 @@ impl Batch<'_> {
             job.want_deadline = job.want_deadline.map(|deadline| deadline.max(lease_until));
         }
         for session in self.snapshot.sessions.values_mut().chain(&mut self.plan.sessions) {
-            session.lease_expires_at = session.lease_expires_at.max(lease_until);
+            session.grant(lease_until);
         }
         self.plan.recoveries.push(Recovery {
             server,

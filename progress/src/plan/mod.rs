@@ -232,7 +232,24 @@ pub struct Session {
     pub lease_expires_at: Timestamp,
     /// Whether it can be asked to end or pause a job. Never changes.
     pub confirms: bool,
+    /// How often in a row it was granted a lease by a [`Recovery`] without having been heard since.
+    pub grants: i32,
 }
+
+impl Session {
+    /// Makes its lease last until a moment at least, unless that was done too often without a sign of life.
+    pub(crate) fn grant(&mut self, until: Timestamp) {
+        if self.grants < GRANTS_MAX {
+            self.lease_expires_at = self.lease_expires_at.max(until);
+            self.grants += 1;
+        }
+    }
+}
+
+/// Recoveries in a row that grant a lease to a session that is not heard. A server that is started again and again must not
+/// keep the jobs of a dead crawler for ever; and one that is started once, and once more because of a slip, must not take
+/// the jobs of crawlers that are about to come back.
+pub const GRANTS_MAX: i32 = 3;
 
 /// How many jobs an account has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -427,7 +444,7 @@ pub struct Recovery {
     pub server: String,
     /// Whether its connections survived.
     pub connected: bool,
-    /// Every session's lease lasts at least until here.
+    /// Every session's lease lasts at least until here, but for those that were granted it [`GRANTS_MAX`] times in a row.
     pub lease_until: Timestamp,
 }
 

@@ -22,6 +22,14 @@ const SLOW: Duration = Duration::from_secs(1);
 /// held up. Nothing can end such a wait before its time.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 
+/// Settings of PostgreSQL for statements that all go by key: a plan that scans is wrong whatever the estimates say.
+pub(crate) const BY_KEY: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// How long a transaction of the writer may do nothing. Between two statements it only thinks; so one that is idle for
 /// longer belongs to a server that is stopped or cut off, and its locks keep all others waiting.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -130,14 +138,8 @@ impl Connection {
             }
             Location::Postgres(options) => {
                 let idle = config.transaction_timeout.min(IDLE_MAX).as_millis().to_string();
-                // Every statement of the writer goes by key, so a plan that scans is wrong whatever the estimates say.
-                let settings = [
-                    ("idle_in_transaction_session_timeout", idle.as_str()),
-                    ("enable_seqscan", "off"),
-                    ("enable_hashjoin", "off"),
-                    ("enable_mergejoin", "off"),
-                    ("jit", "off"),
-                ];
+                let mut settings = BY_KEY.to_vec();
+                settings.push(("idle_in_transaction_session_timeout", idle.as_str()));
                 let options = postgres_options(options, config.query_timeout, &settings);
                 let connecting = tokio::time::timeout(config.query_timeout, options.connect()).await;
                 let connection =

@@ -24,6 +24,7 @@ pub mod error;
 mod load;
 pub mod migration;
 mod open;
+mod pools;
 mod read;
 mod save;
 pub mod seal;

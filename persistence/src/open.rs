@@ -16,10 +16,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, Location, redacted};
-use crate::connection::{limit_time, postgres_options, sqlite_options};
+use crate::connection::{postgres_options, sqlite_options};
 use crate::entity::credential;
 use crate::error::{OpenError, Trouble};
 use crate::migration::{Migrator, UNRELEASED};
+use crate::pools::Pools;
 use crate::seal::Seal;
 use crate::store::SqlStore;
 use crate::transaction::{Counters, Transactions};
@@ -56,11 +57,11 @@ impl Database {
         let readers = match &location {
             Location::Sqlite { options, .. } => {
                 migrate_sqlite(options, &config).await?;
-                sqlite_pool(options, &config).await
+                Pools::sqlite(options, &config).await
             }
             Location::Postgres(options) => {
                 migrate_postgres(options, &config).await?;
-                postgres_pool(options, &config).await
+                Pools::postgres(options, &config).await
             }
         };
         let failed = |trouble: Trouble| OpenError::Connect {
@@ -68,7 +69,7 @@ impl Database {
             reason: trouble.to_string(),
         };
         let readers = readers.map_err(|error| failed(error.into()))?;
-        let seal = Arc::new(check_key(&readers, &config).await?);
+        let seal = Arc::new(check_key(&readers.all, &config).await?);
         let counters = Arc::new(Counters::default());
         let place = (config.clone(), location);
         let woken = Arc::new(Notify::new());
@@ -180,41 +181,6 @@ async fn locked_migration(database: &DatabaseConnection) -> Result<(), DbErr> {
         .await?;
     Migrator::up(&transaction, None).await?;
     transaction.commit().await
-}
-
-async fn sqlite_pool(
-    options: &SqliteConnectOptions,
-    config: &DatabaseConfig,
-) -> Result<DatabaseConnection, sqlx::Error> {
-    let timeout = config.query_timeout;
-    let pool = SqlitePoolOptions::new()
-        .max_connections(config.pool_size.max(1))
-        .acquire_timeout(timeout)
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| Box::pin(limit_time(connection, timeout)))
-        .before_acquire(move |connection, _| {
-            Box::pin(async move {
-                limit_time(connection, timeout).await?;
-                Ok(true)
-            })
-        })
-        .connect_with(sqlite_options(options, timeout).pragma("query_only", "ON"))
-        .await?;
-    Ok(pool.into())
-}
-
-async fn postgres_pool(options: &PgConnectOptions, config: &DatabaseConfig) -> Result<DatabaseConnection, sqlx::Error> {
-    // Plans for the values at hand: limits and filters differ too much for one plan.
-    let settings = [
-        ("plan_cache_mode", "force_custom_plan"),
-        ("default_transaction_read_only", "on"),
-    ];
-    let pool = PgPoolOptions::new()
-        .max_connections(config.pool_size.max(1))
-        .acquire_timeout(config.query_timeout)
-        .connect_with(postgres_options(options, config.query_timeout, &settings))
-        .await?;
-    Ok(pool.into())
 }
 
 /// The seal, if it opens what is in the database. A key is created only where nothing is sealed yet.

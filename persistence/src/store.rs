@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
 use crate::error::Trouble;
+use crate::pools::Pools;
 use crate::read;
 use crate::seal::Seal;
 use crate::transaction::{Counters, machine_clock};
@@ -54,7 +55,7 @@ pub struct SqlStore {
     away: watch::Receiver<bool>,
     /// Told when another server has committed something.
     woken: Arc<Notify>,
-    database: DatabaseConnection,
+    readers: Pools,
     seal: Arc<Seal>,
     clock: Option<Clock>,
     counters: Arc<Counters>,
@@ -75,7 +76,7 @@ impl fmt::Debug for SqlStore {
 impl SqlStore {
     pub(crate) fn new(
         (requests, away, woken): (mpsc::Sender<Request>, watch::Receiver<bool>, Arc<Notify>),
-        database: DatabaseConnection,
+        readers: Pools,
         seal: Arc<Seal>,
         clock: Option<Clock>,
         counters: Arc<Counters>,
@@ -85,7 +86,7 @@ impl SqlStore {
             requests,
             away,
             woken,
-            database,
+            readers,
             seal,
             clock,
             counters,
@@ -132,7 +133,7 @@ impl SqlStore {
 
     /// The pool that queries run on; read only.
     pub fn database(&self) -> &DatabaseConnection {
-        &self.database
+        &self.readers.all
     }
 
     fn query<'a, T, F>(&'a self, query: F) -> BoxFuture<'a, Result<T, StoreError>>
@@ -187,66 +188,66 @@ impl Store for SqlStore {
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let late = |_| Err(Trouble::Busy("no answer in time".to_owned()));
-        self.query(async move { timeout(PING, read::ping(&self.database)).await.unwrap_or_else(late) })
+        self.query(async move { timeout(PING, read::ping(&self.readers.all)).await.unwrap_or_else(late) })
     }
 
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
-        self.query(read::job(&self.database, id))
+        self.query(read::job(&self.readers.all, id))
     }
 
     fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
-        self.query(read::jobs(&self.database, filter, paging))
+        self.query(read::jobs(&self.readers.all, filter, paging))
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>> {
-        self.query(read::counts(&self.database))
+        self.query(read::counts(&self.readers.all))
     }
 
     fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>> {
-        self.query(read::events(&self.database, job, paging))
+        self.query(read::events(&self.readers.all, job, paging))
     }
 
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
-        self.query(read::progress(&self.database, job))
+        self.query(read::progress(&self.readers.all, job))
     }
 
     fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
-        self.query(read::ready(&self.database, query))
+        self.query(read::ready(&self.readers.hot, query))
     }
 
     fn gates(&self) -> BoxFuture<'_, Result<Vec<ClosedGate>, StoreError>> {
-        self.query(read::gates(&self.database))
+        self.query(read::gates(&self.readers.hot))
     }
 
     fn held_by_account(
         &self,
         accounts: Vec<AccountKey>,
     ) -> BoxFuture<'_, Result<BTreeMap<AccountKey, u64>, StoreError>> {
-        self.query(read::held_by_account(&self.database, accounts))
+        self.query(read::held_by_account(&self.readers.hot, accounts))
     }
 
     fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>> {
-        self.query(read::held(&self.database, sessions))
+        self.query(read::held(&self.readers.hot, sessions))
     }
 
     fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
-        self.query(read::token(&self.database, &self.seal, credential))
+        self.query(read::token(&self.readers.hot, &self.seal, credential))
     }
 
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
         let now = self.now();
-        self.query(read::sessions(&self.database, now, limit))
+        self.query(read::sessions(&self.readers.all, now, limit))
     }
 
     fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>> {
-        self.query(read::audit(&self.database, paging))
+        self.query(read::audit(&self.readers.all, paging))
     }
 
     fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>> {
-        self.query(read::areas(&self.database, account_id, paging))
+        self.query(read::areas(&self.readers.all, account_id, paging))
     }
 
     fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
-        self.query(read::errors(&self.database, paging))
+        self.query(read::errors(&self.readers.all, paging))
     }
 }

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use crawlwire_progress::store::{Ending, Op, SWEEP_MAX};
 use crawlwire_progress::{Committed, Outcome, StoreError};
-use sea_orm::DatabaseConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Trouble;
 use crate::open::FileLock;
+use crate::pools::Pools;
 use crate::transaction::{BACKOFF, Counters, Transactions};
 
 /// Operations waiting for the writer: two full batches, one in work and one to come. When it is full, whoever gives
@@ -106,7 +106,7 @@ pub(crate) struct Writer {
     pub(crate) transactions: Transactions,
     pub(crate) counters: Arc<Counters>,
     /// Closed before the writer's own connection, so that nobody reads while SQLite tidies up.
-    pub(crate) readers: DatabaseConnection,
+    pub(crate) readers: Pools,
     /// No query takes longer.
     pub(crate) query_timeout: Duration,
     pub(crate) lock: Option<FileLock>,
@@ -121,7 +121,7 @@ impl Writer {
         // Whoever still waits is told that the store is closed, since nobody holds the other end of the answer any more.
         drop(inbox);
         self.tell(0, false);
-        match timeout(self.query_timeout, self.readers.close_by_ref()).await {
+        match timeout(self.query_timeout, self.readers.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the pool did not close well"),
             Err(_) => tracing::warn!("the pool did not close in time"),

@@ -155,16 +155,29 @@ pub(crate) async fn ready(database: &DatabaseConnection, query: ReadyQuery) -> R
     let rows = fetch(database, sql::READY, Some(asked)).await?;
     rows.iter()
         .map(|row| {
-            let row = job::Model::from_query_result(row, "")?;
+            let mut cells = Cells::of(row);
             Ok(ReadyJob {
-                key: JobKey(row.id),
-                public_id: row.public_id.clone(),
-                account: AccountKey(row.account_id),
-                lane: row.lane,
-                due: row.due,
-                credential: row.credential_id.map(CredentialKey),
-                resume: row.resume,
-                spec: spec(row)?,
+                key: JobKey(cells.next()?),
+                public_id: cells.next()?,
+                account: AccountKey(cells.next()?),
+                lane: cells.next()?,
+                due: cells.next()?,
+                credential: cells.next::<Option<i64>>()?.map(CredentialKey),
+                resume: cells.next()?,
+                spec: JobSpec {
+                    job_type: job_type(&cells.next::<String>()?)?,
+                    host: cells.next()?,
+                    entity_id: cells.next()?,
+                    namespace_path: cells.next()?,
+                    entity_name: cells.next()?,
+                    priority: cells.next()?,
+                    provider: cells.next()?,
+                    user_id: cells.next()?,
+                    created_by_user_id: cells.next()?,
+                    labels: words("jobs.labels", &cells.next::<String>()?)?,
+                    tags: words("jobs.tags", &cells.next::<String>()?)?,
+                    metadata: cells.next()?,
+                },
             })
         })
         .collect()

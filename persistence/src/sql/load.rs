@@ -264,7 +264,10 @@ pub(crate) const READY: Sql = Sql {
              UNION ALL SELECT (SELECT min(jobs.lane) FROM jobs INDEXED BY idx_jobs_socket_status \
              WHERE status = 'queued' AND jobs.lane > lanes.lane), number + 1 \
              FROM lanes WHERE lanes.lane IS NOT NULL AND number < $1->>'lanes') \
-             SELECT jobs.* FROM lanes CROSS JOIN jobs ON jobs.id IN (\
+             SELECT jobs.id, jobs.public_id, jobs.account_id, jobs.lane, jobs.due, jobs.credential_id, jobs.resume, \
+             jobs.job_type, jobs.host, jobs.entity_id, jobs.namespace_path, jobs.entity_name, jobs.priority, \
+             jobs.provider, jobs.user_id, jobs.created_by_user_id, jobs.labels, jobs.tags, jobs.metadata \
+             FROM lanes CROSS JOIN jobs ON jobs.id IN (\
              SELECT id FROM jobs INDEXED BY idx_jobs_socket_status WHERE status = 'queued' AND lane = lanes.lane \
              ORDER BY due, id LIMIT $1->>'per_lane') WHERE lanes.lane IS NOT NULL \
              ORDER BY jobs.lane, jobs.due, jobs.id",
@@ -273,7 +276,9 @@ pub(crate) const READY: Sql = Sql {
                UNION ALL SELECT (SELECT min(jobs.lane) FROM jobs WHERE status = 'queued' AND jobs.lane > lanes.lane), \
                number + 1 FROM lanes WHERE lanes.lane IS NOT NULL AND number < ($1::json->>'lanes')::bigint) \
                SELECT best.* FROM lanes CROSS JOIN LATERAL (\
-               SELECT * FROM jobs WHERE status = 'queued' AND lane = lanes.lane \
+               SELECT id, public_id, account_id, lane, due, credential_id, resume, job_type, host, entity_id, \
+               namespace_path, entity_name, priority, provider, user_id, created_by_user_id, labels, tags, metadata \
+               FROM jobs WHERE status = 'queued' AND lane = lanes.lane \
                ORDER BY lane, due, id LIMIT ($1::json->>'per_lane')::bigint) AS best \
                ORDER BY best.lane, best.due, best.id",
 };

@@ -46,13 +46,14 @@ macro_rules! values {
     };
 }
 
-/// The parameter as rows: a JSON array of objects.
+/// The parameter as rows: a JSON array of objects. On SQLite `json_each` would write every object out as text, to be parsed
+/// again for each of its columns; `jsonb_each` hands it on as it is.
 macro_rules! rows {
     (sqlite, $first:ident $first_type:literal $(, $column:ident $type:literal)*) => {
         concat!(
             "(SELECT value->>'", stringify!($first), "' AS ", stringify!($first),
             $(", value->>'", stringify!($column), "' AS ", stringify!($column),)*
-            " FROM json_each($1)) AS r"
+            " FROM jsonb_each($1)) AS r"
         )
     };
     (postgres, $first:ident $first_type:literal $(, $column:ident $type:literal)*) => {

@@ -112,19 +112,21 @@ impl Page {
         if free == 0 {
             return Ok(None);
         }
-        let jobs = shared.store.ready(turns.query(free)).await?;
-        let mut world = World {
+        let ready = shared.store.ready(turns.query(free));
+        let jobs = match gates {
+            Some(_) => ready.await?,
+            None => {
+                let (jobs, closed) = tokio::try_join!(ready, shared.store.gates())?;
+                *gates = Some(closed);
+                jobs
+            }
+        };
+        let world = World {
+            gates: gates.clone().unwrap_or_default(),
             held: world::held(shared, jobs.iter().map(|job| job.account)).await?,
             held_max: shared.config.policy.account_held_max,
             crawlers,
-            ..World::default()
         };
-        if !jobs.is_empty() {
-            world.gates = match gates {
-                Some(gates) => gates.clone(),
-                None => gates.insert(shared.store.gates().await?).clone(),
-            };
-        }
         let mut waiting = BTreeMap::<_, VecDeque<_>>::new();
         for job in jobs {
             waiting.entry(job.lane).or_default().push_back(job);

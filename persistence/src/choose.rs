@@ -15,8 +15,8 @@ use crate::error::Trouble;
 use crate::load::{fetch, state};
 use crate::sql;
 
-/// Trees that one round of tidying up looks at, so that many small ones cost no more than a few large ones.
-const ROOTS_MAX: usize = 100;
+/// Trees that one round of tidying up looks at: as many as it may delete, if they have one job each.
+const ROOTS_MAX: usize = SELECTED_MAX;
 
 /// What was found.
 #[derive(Debug, Default)]

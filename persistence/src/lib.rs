@@ -11,11 +11,12 @@
 //! | `choose`, `load`, `save` | jobs a batch means, rows it needs, rows its plan changes: a constant number of statements |
 //! | `sql`, `connection` | the text of those statements, and the connection they run on |
 //! | `read` | queries |
-//! | `wake` | servers on one PostgreSQL wake each other up |
+//! | `wake`, `alive` | servers on one PostgreSQL wake each other up, and know which of them live |
 //! | [`entity`], [`migration`] | the rows, and how the schema came to be |
 //! | [`seal`] | tokens at rest |
 //! | `testing` (feature `testing`) | a throw-away PostgreSQL, fresh databases |
 
+mod alive;
 mod choose;
 pub mod config;
 mod connection;

@@ -10,15 +10,18 @@ use crawlwire_progress::plan::{AccountCounts, Credential, LoadedJob, Needs, Sele
 use crawlwire_progress::store::{Op, SELECTED_MAX};
 use crawlwire_progress::view::Lineage;
 use crawlwire_progress::{
-    AccountKey, CredentialKey, Fence, Job, JobKey, PauseReason, Policy, SessionKey, State, Timestamp, TreeStatus, Want,
+    AccountKey, CredentialKey, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TreeStatus, Want,
 };
 use crawlwire_protocol::message::JobType;
-use sea_orm::QueryResult;
+use sea_orm::{DbBackend, QueryResult};
 use serde_json::json;
 
+use crate::alive;
 use crate::choose::{Chosen, choose};
+use crate::config::DatabaseConfig;
 use crate::connection::{Cells, Connection};
 use crate::error::Trouble;
+use crate::seal::Seal;
 use crate::sql::{self, Sql};
 
 /// Loads and locks what these operations speak of. `keys` are fresh ones, as many as needed.
@@ -26,10 +29,11 @@ pub(crate) async fn snapshot(
     connection: &mut Connection,
     ops: &[Op],
     needs: &Needs,
-    policy: &Policy,
-    now: Timestamp,
-    keys: Vec<i64>,
+    config: &DatabaseConfig,
+    seal: &Seal,
+    (now, keys): (Timestamp, Vec<i64>),
 ) -> Result<Snapshot, Trouble> {
+    let policy = &config.policy;
     let mut snapshot = Snapshot {
         now: Some(now),
         keys,
@@ -38,7 +42,10 @@ pub(crate) async fn snapshot(
     let chosen = choose(connection, needs, policy, now).await?;
     load_jobs(connection, needs, chosen, &mut snapshot).await?;
     load_sessions(connection, needs, &mut snapshot).await?;
-    load_accounts(connection, needs, &mut snapshot).await?;
+    if needs.takeovers && connection.backend() == DbBackend::Postgres {
+        alive::note_orphans(connection, &config.server, &mut snapshot).await?;
+    }
+    load_accounts(connection, needs, seal, &mut snapshot).await?;
     if !needs.web_app_job_ids.is_empty() {
         let names = json!({"names": needs.web_app_job_ids});
         for row in fetch(connection, sql::LOAD_NAMES, &names).await? {
@@ -58,8 +65,9 @@ pub(crate) async fn snapshot(
             snapshot.gates.push(gate(&row)?);
         }
     }
-    if needs.account_counts {
-        load_account_counts(connection, &mut snapshot).await?;
+    let shares = needs.account_shares && policy.account_held_max.is_some();
+    if needs.account_counts || shares {
+        load_account_counts(connection, shares, &mut snapshot).await?;
     }
     if let Some(before) = needs.errors_before {
         let old = json!({"before": before, "limit": SELECTED_MAX});
@@ -112,12 +120,23 @@ async fn load_jobs(
     Ok(())
 }
 
-async fn load_account_counts(connection: &mut Connection, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+/// With `locked`, servers count one after the other, so that they do not exceed together what an account may hold.
+async fn load_account_counts(
+    connection: &mut Connection,
+    locked: bool,
+    snapshot: &mut Snapshot,
+) -> Result<(), Trouble> {
     let accounts: BTreeSet<AccountKey> = snapshot.jobs.values().map(|loaded| loaded.lineage.account).collect();
     if accounts.is_empty() {
         return Ok(());
     }
-    for row in fetch(connection, sql::LOAD_ACCOUNT_COUNTS, &json!({"accounts": accounts})).await? {
+    let accounts = json!({"accounts": accounts});
+    if locked && connection.backend() == DbBackend::Postgres {
+        connection
+            .fetch_text(sql::LOCK_ACCOUNTS, Some(accounts.to_string()))
+            .await?;
+    }
+    for row in fetch(connection, sql::LOAD_ACCOUNT_COUNTS, &accounts).await? {
         let mut cells = Cells::of(&row);
         let account = AccountKey(cells.next()?);
         let (open, held) = (cells.next()?, cells.next()?);
@@ -148,7 +167,12 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
     Ok(())
 }
 
-async fn load_accounts(connection: &mut Connection, needs: &Needs, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+async fn load_accounts(
+    connection: &mut Connection,
+    needs: &Needs,
+    seal: &Seal,
+    snapshot: &mut Snapshot,
+) -> Result<(), Trouble> {
     let pairs = needs.credentials.iter().map(|(account, host)| (account, Some(host)));
     let bare = needs.accounts.iter().map(|account| (account, None));
     let places: Vec<_> = pairs
@@ -166,7 +190,13 @@ async fn load_accounts(connection: &mut Connection, needs: &Needs, snapshot: &mu
             (cells.next()?, cells.next()?, cells.next()?);
         if let (Some(host), Some(key), Some(version)) = (host, key, version) {
             let key = CredentialKey(key);
-            snapshot.credentials.insert((name, host), Credential { key, version });
+            let place = (name, host);
+            let sealed: Option<String> = cells.next()?;
+            // One that another key has sealed is not this one.
+            if let Some(Ok(token)) = sealed.map(|sealed| seal.unseal(key, version, &sealed)) {
+                snapshot.tokens.0.insert(place.clone(), token);
+            }
+            snapshot.credentials.insert(place, Credential { key, version });
         }
     }
     Ok(())

@@ -119,10 +119,10 @@ async fn recoveries(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<
     let Some(until) = plan.recoveries.iter().map(|recovery| recovery.lease_until).max() else {
         return Ok(());
     };
-    rows.one(sql::RECOVER_JOBS, &json!({"now": now, "until": until}))
-        .await?;
     let gone = plan.recoveries.iter().filter(|recovery| !recovery.connected);
     let gone: Vec<_> = gone.map(|recovery| &recovery.server).collect();
+    rows.one(sql::RECOVER_JOBS, &json!({"now": now, "gone": gone, "until": until}))
+        .await?;
     rows.one(
         sql::RECOVER_SESSIONS,
         &json!({"gone": gone, "until": until, "grants": GRANTS_MAX}),

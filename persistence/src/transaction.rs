@@ -54,8 +54,8 @@ pub(crate) struct Transactions {
     reconnect: (Instant, Duration),
     /// SQLite only: the greatest key given out.
     last_key: i64,
-    /// SQLite only: the machine's clock may be set back, ours may not.
-    last_now: Timestamp,
+    /// SQLite only: the machine's clock may be set back, ours goes on from where it was.
+    last_now: (Timestamp, Instant),
     /// Of the generator behind retry delays.
     seed: u64,
     /// Where this server counts jobs.
@@ -99,7 +99,7 @@ impl Transactions {
             connection: Some(connection),
             reconnect: (Instant::now(), BACKOFF.0),
             last_key,
-            last_now: Timestamp(0),
+            last_now: (Timestamp(0), Instant::now()),
             seed: getrandom::u64().unwrap_or_default(),
             shard,
             wake,
@@ -204,8 +204,8 @@ impl Transactions {
         connection.execute(sql::BEGIN, None).await?;
         let needs = Needs::of(ops);
         let (now, keys, transaction) = self.clock_and_keys(connection, needs.keys).await?;
+        let snapshot = load::snapshot(connection, ops, &needs, &self.config, &self.seal, (now, keys)).await?;
         let policy = &self.config.policy;
-        let snapshot = load::snapshot(connection, ops, &needs, policy, now, keys).await?;
         let seed = &mut self.seed;
         let plan = plan(snapshot, ops.to_vec(), policy, now, &mut || chance(seed));
         save::plan(connection, &plan, now, &self.seal, self.shard).await?;
@@ -233,8 +233,7 @@ impl Transactions {
         let told = self.config.clock.as_ref().map(|clock| clock());
         match connection.backend() {
             DbBackend::Sqlite => {
-                let now = told.unwrap_or_else(machine_clock).max(self.last_now);
-                self.last_now = now;
+                let now = self.sqlite_now(told);
                 let first = self.last_key + 1;
                 self.last_key += i64::try_from(count).unwrap_or(0);
                 Ok((now, (first..=self.last_key).collect(), None))
@@ -252,6 +251,19 @@ impl Transactions {
                 Ok((told.unwrap_or(now), keys, Some(transaction)))
             }
         }
+    }
+
+    /// Never earlier than before, and never standing still.
+    fn sqlite_now(&mut self, told: Option<Timestamp>) -> Timestamp {
+        let (last, at) = self.last_now;
+        let (now, running) = match told {
+            Some(now) => (now, last),
+            None => (machine_clock(), last.after(at.elapsed())),
+        };
+        if now >= running {
+            self.last_now = (now, Instant::now());
+        }
+        now.max(running)
     }
 
     /// The held connection, or a new one if it is time to try.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::alive;
 use crate::config::DatabaseConfig;
 use crate::connection::postgres_options;
 use crate::transaction::BACKOFF;
@@ -57,6 +58,7 @@ impl Wake {
             patience: config.query_timeout,
             ours,
             woken,
+            server: config.server.clone(),
         };
         let calling = tokio::spawn(caller.run(changes, ended.clone()));
         let until = ended.clone();
@@ -151,6 +153,8 @@ struct Listener {
     patience: Duration,
     ours: Arc<AtomicU32>,
     woken: Arc<Notify>,
+    /// Its name, under which it is known to live.
+    server: String,
 }
 
 impl Listener {
@@ -184,6 +188,7 @@ impl Listener {
         // It would connect again by itself, and without a pause.
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
+        alive::hold(&mut listener, &self.server).await?;
         Ok(listener)
     }
 

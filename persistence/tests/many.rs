@@ -137,8 +137,8 @@ async fn many_rows_go_in_steps_and_the_counts_stay_true(database: TestDatabase) 
     }
     assert_eq!(deleted, [500, 500, 101]);
 
-    // Many small trees: a hundred at a time.
-    let single = (0..150).map(|_| Op::Submit(Box::new(kit.new_job()))).collect();
+    // Many small trees: as many as one operation may delete.
+    let single = (0..600).map(|_| Op::Submit(Box::new(kit.new_job()))).collect();
     let mut ends = Vec::new();
     for outcome in kit.together(single).await {
         let Outcome::Submitted(view) = outcome else {
@@ -148,7 +148,7 @@ async fn many_rows_go_in_steps_and_the_counts_stay_true(database: TestDatabase) 
     }
     kit.together(ends).await;
     kit.pass(Duration::from_secs(1));
-    for (jobs, more) in [(100, true), (50, false)] {
+    for (jobs, more) in [(500, true), (100, false)] {
         let prune = Op::Prune {
             jobs_before: kit.clock.now(),
             errors_before: kit.clock.now(),

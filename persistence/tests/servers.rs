@@ -8,8 +8,10 @@ use std::time::Duration;
 use crawlwire_persistence::Database;
 use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_progress::admit::Gate;
+use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::Paging;
-use crawlwire_progress::{Op, Outcome, State, Store, StoreError};
+use crawlwire_progress::{Arrow, Op, Outcome, State, Store, StoreError};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use support::{Kit, complete, discover, moved, new_job, token};
 use tokio::time::{Instant, timeout};
 
@@ -137,7 +139,7 @@ async fn a_server_that_returns_keeps_the_sessions_of_others() {
         two.session_at("theirs", "two").await,
     );
     let (job, other) = (one.submit().await, one.submit().await);
-    let holder = two.claim(&job, &theirs).await;
+    let holder = two.start(&job, &theirs).await;
     one.start(&other, &mine).await;
     clock.advance(two.policy.lease * 2);
     one.commit(Op::Recover {
@@ -307,4 +309,53 @@ fn next() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crawler_whose_server_died_goes_on_at_another() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        Kit::around(Database::open(config).await.unwrap())
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    let before = one.known_at("before", "process-1", "one").await;
+    let job = one.submit().await;
+    one.start(&job, &before).await;
+    let after = two.known_at("after", "process-1", "two").await;
+    let adopt = || Op::Adopt {
+        public_id: job.public_id.clone(),
+        session: after.key,
+    };
+    // As long as the server lives, it has the say. It may take a moment until it is known to.
+    servers_alive(&database, 2).await;
+    let refused = Outcome::Refused(Refusal::StillConnected.into());
+    assert_eq!(two.commit(adopt()).await, refused);
+    // It dies without a word: the row goes on saying that the connection stands.
+    drop(one);
+    servers_alive(&database, 1).await;
+    let fact = moved(two.commit(adopt()).await);
+    assert_eq!((fact.arrow, fact.session), (Arrow::Adopt, Some(after.key)));
+}
+
+/// Waits until so many servers are known to live.
+async fn servers_alive(database: &TestDatabase, servers: i64) {
+    let pool = database.pool().await;
+    let text = "SELECT count(*) AS held FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let row = pool
+            .query_one_raw(Statement::from_string(DbBackend::Postgres, text))
+            .await;
+        let held: i64 = row.unwrap().unwrap().try_get("", "held").unwrap();
+        if held == servers {
+            return;
+        }
+        assert!(Instant::now() < until, "{held} servers live");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

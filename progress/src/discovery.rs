@@ -41,6 +41,8 @@ pub enum Verdict {
     Duplicate,
     /// One more than the crawl may have.
     OverBudget(Budget),
+    /// The parent is being cancelled: what it finds would outlive it.
+    Refused,
 }
 
 /// Which budget was used up.

@@ -154,6 +154,7 @@ fn a_new_token_opens_the_gate_of_its_credentials() {
     let mut other = with_token("other", "t");
     other.account_id = "other".to_owned();
     world.submit(other);
+    world.submit(with_token("known", "old"));
     let before = deadline(&world, job);
     for gate in [host(), credentials("acme"), credentials("other")] {
         world.close(gate, None);
@@ -162,6 +163,12 @@ fn a_new_token_opens_the_gate_of_its_credentials() {
     world.submit(new_job("without"));
     world.submit(with_token("empty", ""));
     assert_eq!(ready(world.store.gates()).unwrap().len(), 3, "no token, no effect");
+    world.submit(with_token("again", "old"));
+    assert_eq!(
+        ready(world.store.gates()).unwrap().len(),
+        3,
+        "the token that it had before"
+    );
     world.submit(with_token("with", "fresh"));
     let left: Vec<_> = ready(world.store.gates())
         .unwrap()

@@ -175,13 +175,13 @@ pub(crate) const LOAD_SESSIONS: Sql = Sql {
 /// Accounts by name, each with its credential for a host, if there is one.
 pub(crate) const LOAD_ACCOUNTS: Sql = Sql {
     sqlite: concat!(
-        "SELECT a.name, a.id, r.host, c.id, c.version FROM ",
+        "SELECT a.name, a.id, r.host, c.id, c.version, c.sealed_token FROM ",
         rows!(sqlite, account "text", host "text"),
         " CROSS JOIN accounts AS a ON a.name = r.account \
          LEFT JOIN credentials AS c ON c.account_id = a.id AND c.host = r.host"
     ),
     postgres: concat!(
-        "SELECT a.name, a.id, r.host, c.id, c.version FROM ",
+        "SELECT a.name, a.id, r.host, c.id, c.version, c.sealed_token FROM ",
         rows!(postgres, account "text", host "text"),
         " JOIN accounts AS a ON a.name = r.account \
          LEFT JOIN credentials AS c ON c.account_id = a.id AND c.host = r.host"
@@ -217,6 +217,13 @@ pub(crate) const LOAD_BACKLOG: Sql =
 pub(crate) const LOAD_GATES: Sql = Sql::same(
     "SELECT g.kind, g.account_id, a.name, g.host, g.closed_at, g.until, g.reason, g.by FROM gates AS g \
      LEFT JOIN accounts AS a ON a.id = g.account_id ORDER BY g.kind, g.account_id, g.host",
+);
+
+/// Locks accounts in the order of their keys. PostgreSQL only: SQLite has one writer.
+pub(crate) const LOCK_ACCOUNTS: &str = concat!(
+    "SELECT id FROM accounts WHERE id = ",
+    values!(postgres "accounts" "bigint"),
+    " ORDER BY id FOR NO KEY UPDATE"
 );
 
 /// How many jobs accounts have that have not ended, and that sessions hold.

@@ -180,7 +180,11 @@ pub(crate) fn hot(size: i64) -> Vec<(&'static str, Sql, String)> {
             LOAD_IDENTITIES,
             json!({"identities": names}).to_string(),
         ),
-        ("recover jobs", RECOVER_JOBS, json!({"now": 0, "until": 0}).to_string()),
+        (
+            "recover jobs",
+            RECOVER_JOBS,
+            json!({"now": 0, "until": 0, "gone": ["none"]}).to_string(),
+        ),
         ("move deadlines", MOVE_DEADLINES, json!(openings).to_string()),
         ("update jobs", UPDATE_JOBS, rows.clone()),
         ("insert jobs", INSERT_JOBS, rows.clone()),

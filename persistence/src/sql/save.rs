@@ -19,19 +19,24 @@ pub(crate) const RECOVER_SESSIONS: Sql = Sql {
     ),
 };
 
-/// Held jobs, after a server or the database was away: no deadline passes before `until`, and the accept time begins at
-/// `now`. The greatest of nothing and something is nothing on SQLite, and something on PostgreSQL.
+/// Jobs held by sessions of the servers in `gone`, or by anybody if there are none: no deadline passes before `until`, and
+/// the accept time begins at `now`. The greatest of nothing and something is nothing on SQLite, and something on PostgreSQL.
 pub(crate) const RECOVER_JOBS: Sql = Sql {
     sqlite: "UPDATE jobs INDEXED BY idx_jobs_session SET \
              assigned_at = max(assigned_at, $1->>'now'), deadline = max(deadline, $1->>'until'), \
              want_deadline = max(want_deadline, $1->>'until') \
              WHERE session_id IS NOT NULL",
-    postgres: "UPDATE jobs SET assigned_at = greatest(assigned_at, ($1::json->>'now')::bigint), \
+    postgres: concat!(
+        "UPDATE jobs SET assigned_at = greatest(assigned_at, ($1::json->>'now')::bigint), \
                deadline = CASE WHEN deadline IS NOT NULL THEN greatest(deadline, ($1::json->>'until')::bigint) END, \
                want_deadline = CASE WHEN want_deadline IS NOT NULL \
                THEN greatest(want_deadline, ($1::json->>'until')::bigint) END \
                WHERE id = ANY (ARRAY (SELECT id FROM jobs WHERE session_id IS NOT NULL \
-               ORDER BY id FOR NO KEY UPDATE))",
+               AND (json_array_length($1::json->'gone') = 0 OR session_id = ANY (ARRAY (\
+               SELECT id FROM sessions WHERE server = ",
+        values!(postgres "gone" "text"),
+        "))) ORDER BY id FOR NO KEY UPDATE))"
+    ),
 };
 
 /// Gates that are still closed as they were found: if somebody else opened one, its jobs have their time already.

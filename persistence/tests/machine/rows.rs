@@ -167,6 +167,7 @@ pub(crate) fn word(verdict: crawlwire_progress::discovery::Verdict) -> &'static 
     match verdict {
         Verdict::Accepted => "accepted",
         Verdict::Duplicate => "duplicate",
+        Verdict::Refused => "refused",
         Verdict::OverBudget(Budget::Depth) => "over_budget depth",
         Verdict::OverBudget(Budget::Children) => "over_budget children",
         Verdict::OverBudget(Budget::Tree) => "over_budget tree",

@@ -55,8 +55,15 @@ impl World {
             }
             Step::Recover { server, connected } => {
                 self.chose();
+                let concerned = |session: &Session| *connected || session.server == *server;
+                let holders: Vec<_> = self
+                    .sessions
+                    .iter()
+                    .filter(|(_, it)| concerned(it))
+                    .map(|(no, _)| *no)
+                    .collect();
                 for session in self.sessions.values_mut() {
-                    session.connected &= *connected || session.server != *server;
+                    session.connected &= *connected || !concerned(session);
                     if session.grants < 3 {
                         session.lease = session.lease.max(now + lease);
                         session.grants += 1;
@@ -65,7 +72,7 @@ impl World {
                 for job in self
                     .jobs
                     .values_mut()
-                    .filter(|job| job.is_held())
+                    .filter(|job| job.session.is_some_and(|holder| holders.contains(&holder)))
                     .map(std::sync::Arc::make_mut)
                 {
                     job.assigned_at = Some(now);

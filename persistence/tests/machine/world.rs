@@ -408,6 +408,11 @@ impl World {
             let below = count(&|job| job.root == parent.root && job.parent.is_some());
             let verdict = if same {
                 "duplicate"
+            } else if parent
+                .want
+                .is_some_and(|(want, _)| want == crawlwire_progress::Want::Cancel)
+            {
+                "refused"
             } else if parent.depth >= self.rules.depth_max {
                 "over_budget depth"
             } else if count(&|job| job.parent == Some(no)) >= self.rules.children_max {

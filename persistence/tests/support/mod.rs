@@ -149,6 +149,11 @@ impl Kit {
         self.opened(name, None, server, false).await
     }
 
+    /// One of a known process.
+    pub(crate) async fn known_at(&self, name: &str, identity: &str, server: &str) -> Peer {
+        self.opened(name, Some(identity), server, false).await
+    }
+
     /// One that can be asked to end or pause a job.
     pub(crate) async fn session_that_confirms(&self, name: &str) -> Peer {
         self.opened(name, None, "crawlwire", true).await

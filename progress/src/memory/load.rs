@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crawlwire_protocol::AccessToken;
+
 use super::tables::{JobRow, Tables};
 use crate::ids::{AccountKey, JobKey, Timestamp};
 use crate::job::{PauseReason, State, TreeStatus};
-use crate::plan::{AccountCounts, Credential, Needs, Selected, Selection, Snapshot};
+use crate::plan::{AccountCounts, Credential, Needs, Selected, Selection, Snapshot, Tokens};
 use crate::policy::Policy;
 use crate::store::{RedriveFilter, SELECTED_MAX, SWEEP_MAX};
 
@@ -36,7 +38,15 @@ impl Tables {
                 .filter_map(|key| Some((key, self.sessions.get(&key)?.session.clone())))
                 .collect(),
             accounts: self.accounts.clone(),
-            credentials: self.credentials_by_name(),
+            credentials: self
+                .credentials_by_name()
+                .map(|(place, (credential, _))| (place, credential))
+                .collect(),
+            tokens: Tokens(
+                self.credentials_by_name()
+                    .map(|(place, (_, token))| (place, token))
+                    .collect(),
+            ),
             web_app_job_ids: self
                 .jobs
                 .values()
@@ -50,7 +60,7 @@ impl Tables {
                 .count() as u64,
             selected,
             gates: if needs.gates { self.gates.clone() } else { Vec::new() },
-            account_counts: if needs.account_counts {
+            account_counts: if needs.account_counts || needs.account_shares {
                 self.account_counts()
             } else {
                 BTreeMap::new()
@@ -193,16 +203,13 @@ impl Tables {
         all
     }
 
-    fn credentials_by_name(&self) -> BTreeMap<(String, String), Credential> {
-        let mut by_name = BTreeMap::new();
-        for ((account, host), (credential, _)) in &self.credentials {
-            for (name, key) in &self.accounts {
-                if key == account {
-                    by_name.insert((name.clone(), host.clone()), *credential);
-                }
-            }
-        }
-        by_name
+    fn credentials_by_name(&self) -> impl Iterator<Item = ((String, String), (Credential, AccessToken))> {
+        self.credentials
+            .iter()
+            .filter_map(move |((account, host), (credential, token))| {
+                let (name, _) = self.accounts.iter().find(|(_, key)| *key == account)?;
+                Some(((name.clone(), host.clone()), (*credential, token.clone())))
+            })
     }
 }
 

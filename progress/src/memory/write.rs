@@ -1,5 +1,7 @@
 //! Writes a plan.
 
+use std::collections::BTreeSet;
+
 use super::tables::{JobRow, SessionRow, Tables};
 use crate::JobKey;
 use crate::ids::Timestamp;
@@ -87,11 +89,16 @@ impl Tables {
 
     fn recover(&mut self, recovery: &Recovery, now: Timestamp) {
         let until = recovery.lease_until;
-        for row in self.sessions.values_mut() {
-            row.session.connected &= recovery.connected || row.server != recovery.server;
+        let mut concerned = BTreeSet::new();
+        for (key, row) in &mut self.sessions {
             row.session.grant(until);
+            if recovery.connected || row.server == recovery.server {
+                row.session.connected &= recovery.connected;
+                concerned.insert(*key);
+            }
         }
-        for row in self.jobs.values_mut() {
+        let held = |row: &&mut JobRow| row.loaded.job.session.is_some_and(|holder| concerned.contains(&holder));
+        for row in self.jobs.values_mut().filter(held) {
             let job = &mut row.loaded.job;
             job.assigned_at = job.assigned_at.map(|at| at.max(now));
             job.deadline = job.deadline.map(|deadline| deadline.max(until));

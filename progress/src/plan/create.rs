@@ -8,7 +8,7 @@ use super::batch::{Batch, runs_under, touch};
 use super::{Credential, CredentialWrite, LoadedJob, NewArea, NewEvent, NewJobRow, child_identity};
 use crate::discovery::{Used, Verdict, identity, over_budget};
 use crate::ids::{AccountKey, CredentialKey, JobKey, Timestamp};
-use crate::job::{Arrow, Job, State, Tree};
+use crate::job::{Arrow, Job, State, Tree, Want};
 use crate::lifecycle::Refusal;
 use crate::policy::Guard;
 use crate::priority;
@@ -84,6 +84,9 @@ impl Batch<'_> {
                 let identity = child_identity(&parent, item.job_type, &item.entity_id);
                 if self.snapshot.identities.contains(&identity) && self.policy.has(Guard::ChildIdentity) {
                     return (Verdict::Duplicate, None);
+                }
+                if parent.job.want == Some(Want::Cancel) {
+                    return (Verdict::Refused, None);
                 }
                 if let Some(budget) = over_budget(self.policy, self.used(&parent)) {
                     return (Verdict::OverBudget(budget), None);
@@ -218,6 +221,9 @@ impl Batch<'_> {
         let Some(token) = new.access_token.as_ref().filter(|token| !token.is_empty()) else {
             return known.map(|credential| credential.key);
         };
+        if let Some(known) = known.filter(|_| self.snapshot.tokens.0.get(&place) == Some(token)) {
+            return Some(known.key);
+        }
         let written = |known: &Credential| self.plan.credentials.iter().any(|write| write.key == known.key);
         let credential = match known {
             // Nobody saw the version that this batch is about to write.
@@ -232,6 +238,7 @@ impl Batch<'_> {
             },
         };
         self.open_by_token(&new.account_id, &new.spec.host);
+        self.snapshot.tokens.0.insert(place.clone(), token.clone());
         self.snapshot.credentials.insert(place, credential);
         self.plan.credentials.retain(|write| write.key != credential.key);
         self.plan.credentials.push(CredentialWrite {

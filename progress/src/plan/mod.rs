@@ -55,10 +55,15 @@ pub struct Needs {
     pub sweep: bool,
     /// Whether the closed gates are needed.
     pub gates: bool,
+    /// Whether somebody takes a job over: then connections to servers that are no more count as gone.
+    pub takeovers: bool,
     /// Whether the number of waiting jobs is needed.
     pub backlog: bool,
     /// Whether the counts of the accounts of all loaded jobs are needed.
     pub account_counts: bool,
+    /// Whether they are needed if [`Policy::account_held_max`](crate::Policy::account_held_max) is set; then so that no two
+    /// batches count the same account at a time.
+    pub account_shares: bool,
     /// Errors logged before this may go, up to [`SELECTED_MAX`](crate::store::SELECTED_MAX) of the oldest.
     pub errors_before: Option<Timestamp>,
     /// How many new rows there may be, of all kinds together: so many fresh keys are needed.
@@ -130,7 +135,7 @@ impl Needs {
                 self.jobs.insert(*job);
                 self.sessions.insert(*session);
                 self.gates = true;
-                self.account_counts = true;
+                self.account_shares = true;
             }
             Op::Start { job, .. } => {
                 self.jobs.insert(*job);
@@ -144,6 +149,7 @@ impl Needs {
             Op::Adopt { public_id, session } => {
                 self.public_ids.insert(public_id.clone());
                 self.sessions.insert(*session);
+                self.takeovers = true;
             }
             Op::Discover { parent, items, .. } => {
                 self.family(*parent);
@@ -269,6 +275,16 @@ pub struct Credential {
     pub version: i64,
 }
 
+/// Tokens by account and host. Only compared: one that is submitted again unchanged is no news.
+#[derive(Clone, Default)]
+pub struct Tokens(pub BTreeMap<(String, String), AccessToken>);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(formatter, "{} tokens", self.0.len())
+    }
+}
+
 /// The loaded rows.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -284,6 +300,8 @@ pub struct Snapshot {
     pub accounts: BTreeMap<String, AccountKey>,
     /// Credentials that exist, by account and host.
     pub credentials: BTreeMap<(String, String), Credential>,
+    /// Their tokens, as far as they can be read.
+    pub tokens: Tokens,
     /// Names of the web app that are taken, with the public id of the job that has each.
     pub web_app_job_ids: BTreeMap<String, String>,
     /// Identities that exist.

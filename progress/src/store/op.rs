@@ -200,9 +200,10 @@ pub enum Op {
     Renew(Vec<SessionKey>),
     /// A session's connection is gone. → [`Outcome::Done`]
     Disconnect(SessionKey),
-    /// A server starts, or its database came back: its sessions of before have no connection, and every session gets
-    /// one full lease. Until then no deadline passes, and what was assigned has its whole accept time again: nobody
-    /// could say anything in the meantime. → [`Outcome::Done`]
+    /// A server starts, or its database came back. Every session gets one full lease: nobody could say anything
+    /// meanwhile, and other servers may be about to start, too. Until then no deadline passes of the jobs of that server's
+    /// sessions, or of all after an outage of the database, and what was assigned has its whole accept time again. The
+    /// connections of a server that starts are gone. → [`Outcome::Done`]
     Recover {
         /// The server.
         server: String,

@@ -157,7 +157,7 @@ impl SqlStore {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    fn roughly_now(&self) -> Timestamp {
         self.clock.as_ref().map_or_else(machine_clock, |clock| clock())
     }
 }
@@ -189,6 +189,15 @@ impl Store for SqlStore {
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let late = |_| Err(Trouble::Busy("no answer in time".to_owned()));
         self.query(async move { timeout(PING, read::ping(&self.readers.all)).await.unwrap_or_else(late) })
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.query(async move {
+            match &self.clock {
+                Some(clock) => Ok(clock()),
+                None => read::now(&self.readers.hot).await,
+            }
+        })
     }
 
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
@@ -235,7 +244,7 @@ impl Store for SqlStore {
     }
 
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
-        let now = self.now();
+        let now = self.roughly_now();
         self.query(read::sessions(&self.readers.all, now, limit))
     }
 

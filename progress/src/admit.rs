@@ -119,7 +119,16 @@ impl ClosedGate {
             Gate::Host(closed) => closed == host,
             Gate::Credentials { host: closed, .. } => closed == host && self.account == Some(account),
         };
-        concerned && self.until.is_none_or(|until| now < until)
+        concerned && self.stands(now)
+    }
+
+    /// Whether nothing is given out at all because of it.
+    pub fn bars_all(&self, now: Timestamp) -> bool {
+        self.gate == Gate::Queue && self.stands(now)
+    }
+
+    fn stands(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 
     /// Whether the deadline of an attempt of an account on a host stands still behind it at this moment. One that had
@@ -132,6 +141,8 @@ impl ClosedGate {
 /// A queued job, as far as admission looks at it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
+    /// Its name outside.
+    pub public_id: &'a str,
     /// Whose job.
     pub account: AccountKey,
     /// What to do.
@@ -166,6 +177,9 @@ pub struct Crawler {
     pub capabilities: std::sync::Arc<Capabilities>,
     /// Slots in use.
     pub busy: usize,
+    /// Public ids of jobs that were taken from it and that it still works on. It has no room for another run of one of
+    /// them: nobody could tell which run a line is about, and the end of the old one would end the new one.
+    pub lingering: std::sync::Arc<BTreeSet<String>>,
     /// Whether it may be given anything.
     pub condition: Condition,
 }
@@ -244,7 +258,7 @@ pub enum Waiting {
         /// Crawlers that can run it.
         capable: usize,
     },
-    /// Those that can run it are busy.
+    /// Those that can run it are busy, if only with an earlier run of the same job.
     Slot {
         /// Crawlers that can run it.
         capable: usize,
@@ -322,7 +336,10 @@ pub fn admit(candidate: &Candidate<'_>, world: &World, now: Timestamp) -> Result
             missing: nearest.unwrap_or_default(),
         });
     }
-    let free = |crawler: &Crawler| crawler.condition == Condition::Ready && crawler.busy < crawler.capabilities.slots;
+    let room = |crawler: &Crawler| {
+        crawler.busy < crawler.capabilities.slots && !crawler.lingering.contains(candidate.public_id)
+    };
+    let free = |crawler: &Crawler| crawler.condition == Condition::Ready && room(crawler);
     let least_busy = capable
         .iter()
         .filter(|(_, it)| free(it))
@@ -396,6 +413,7 @@ pub fn explain(job: &JobView, token_readable: bool, world: &World, policy: &Poli
         }
         State::Queued => {
             let candidate = Candidate {
+                public_id: &job.public_id,
                 account: job.account,
                 job_type: job.spec.job_type,
                 host: &job.spec.host,

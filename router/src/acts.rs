@@ -9,7 +9,7 @@ use crawlwire_progress::store::{Act, Outcome, RedriveFilter, Rejection};
 use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Arrow, Fact, JobKey, Op, State, StoreError, Timestamp};
 
-use crate::context::{Shared, wall_clock};
+use crate::context::Shared;
 use crate::router::Router;
 use crate::world;
 
@@ -170,7 +170,8 @@ impl Router {
             _ => (true, World::default()),
         };
         let policy = &shared.config.policy;
-        Ok(admit::explain(job, readable, &world, policy, wall_clock()))
+        let now = shared.store.now().await?;
+        Ok(admit::explain(job, readable, &world, policy, now))
     }
 }
 

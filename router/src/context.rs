@@ -10,7 +10,7 @@ use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::live::{AggregateProgress, Live};
 use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
 use crawlwire_progress::view::{ErrorRow, ProgressView};
-use crawlwire_progress::{Arrow, Fact, Fence, JobKey, Op, Policy, Store, Timestamp};
+use crawlwire_progress::{Fact, Fence, JobKey, Op, Policy, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
 use tokio::sync::{Notify, SetOnce, broadcast};
 
@@ -168,10 +168,7 @@ impl Shared {
         if !fact.state.is_leased() {
             self.live().forget(fact.job);
             if let Some(session) = fact.session.and_then(|key| self.sessions.get(key)) {
-                let held = session.let_go(&fact.public_id, fact.fence);
-                if let (Arrow::Force, Some(held)) = (fact.arrow, held) {
-                    session.linger(&fact.public_id, &held);
-                }
+                session.let_go(&fact.public_id, fact.fence);
             }
             // A slot is free, or there is a job to give out.
             self.wake.notify_one();
@@ -179,15 +176,11 @@ impl Shared {
         self.publish(Event::Job(fact));
     }
 
-    /// Forgets a job that a session holds no more, or not under this fence, as the rows say. What it had begun it goes on
-    /// with, for all we know.
+    /// Forgets a job that a session holds no more, or not under this fence, as the rows say.
     pub(crate) fn lose(&self, session: &Session, public_id: &str, fence: Fence) {
         let Some(held) = session.let_go(public_id, fence) else {
             return;
         };
-        if held.started {
-            session.linger(public_id, &held);
-        }
         self.live().forget(held.key);
         self.wake.notify_one();
     }

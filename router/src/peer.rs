@@ -56,7 +56,7 @@ pub struct Peer {
     pub(crate) opening: tokio::sync::Mutex<()>,
     /// Jobs that were taken from the crawler without its knowledge, by public id: it still works on them, so their slots
     /// are not free. Belongs to the connection, which may outlive its session. Short sections only.
-    lingering: Mutex<BTreeSet<String>>,
+    lingering: Mutex<Arc<BTreeSet<String>>>,
     /// Messages of unknown types so far.
     unknown_types: AtomicU64,
 }
@@ -145,7 +145,7 @@ impl Peer {
         self.place().closed
     }
 
-    fn lingering_jobs(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn lingering_jobs(&self) -> MutexGuard<'_, Arc<BTreeSet<String>>> {
         self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,20 +154,22 @@ impl Peer {
         self.lingering_jobs().iter().cloned().collect()
     }
 
-    pub(crate) fn lingering_count(&self) -> usize {
-        self.lingering_jobs().len()
+    /// The same, shared; as it is now.
+    pub(crate) fn lingering_now(&self) -> Arc<BTreeSet<String>> {
+        self.lingering_jobs().clone()
     }
 
     pub(crate) fn linger(&self, public_id: &str) {
         let mut lingering = self.lingering_jobs();
         if lingering.len() < LINGERING_MAX {
-            lingering.insert(public_id.to_owned());
+            Arc::make_mut(&mut lingering).insert(public_id.to_owned());
         }
     }
 
     /// It works on the job no more, or holds it again. Says whether it lingered.
     pub(crate) fn end_lingering(&self, public_id: &str) -> bool {
-        self.lingering_jobs().remove(public_id)
+        let mut lingering = self.lingering_jobs();
+        lingering.contains(public_id) && Arc::make_mut(&mut lingering).remove(public_id)
     }
 
     /// Whether one more message of an unknown type is worth a line in the logs. They are legal, so a peer may send any

@@ -232,9 +232,10 @@ impl Session {
         self.held_jobs().len()
     }
 
-    /// Slots in use.
-    pub(crate) fn busy(&self) -> usize {
-        self.held_count() + self.peer.lingering_count()
+    /// Whether it holds a job or lingers on it.
+    pub(crate) fn works_on(&self, public_id: &str) -> bool {
+        let held = self.held_jobs();
+        held.contains_key(public_id) || self.peer.lingering_now().contains(public_id)
     }
 
     pub(crate) fn hold(&self, public_id: String, held: Held) {
@@ -242,11 +243,22 @@ impl Session {
         self.held_jobs().insert(public_id, held);
     }
 
-    /// A job was taken from it. One that cannot be asked to stop goes on with it, unless it has said how it ended.
-    pub(crate) fn linger(&self, public_id: &str, held: &Held) {
-        if !self.peer.confirms && !held.ending {
+    /// A job is not held any more, whatever took it away: an act, its deadline, the end of its lease. A crawler that had
+    /// begun and cannot be asked to stop does not know, and is still at work on it until it says how it ended or its
+    /// connection is gone. One that had not begun has nothing to end. Under the lock of `held`, so that whoever looks sees
+    /// the job either held or lingering.
+    fn linger(&self, public_id: &str, held: &Held) {
+        if held.started && !held.ending && !self.peer.confirms {
             self.peer.linger(public_id);
         }
+    }
+
+    /// The crawler says that it works on a job no more: if it holds it, it will not linger on it.
+    pub(crate) fn end(&self, public_id: &str) -> Option<Held> {
+        let mut held = self.held_jobs();
+        let held = held.get_mut(public_id)?;
+        held.ending = true;
+        Some(held.clone())
     }
 
     /// Changes a held job, if it is still held under this fence.
@@ -256,15 +268,24 @@ impl Session {
         }
     }
 
-    /// Forgets a job held under this fence or an earlier one. Says what was known of it.
+    /// Forgets a job held under this fence or an earlier one; its crawler may linger on it. Says what was known of it.
     pub(crate) fn let_go(&self, public_id: &str, fence: Fence) -> Option<Held> {
         let mut held = self.held_jobs();
         held.get(public_id).filter(|held| held.fence <= fence)?;
-        held.remove(public_id)
+        let gone = held.remove(public_id)?;
+        self.linger(public_id, &gone);
+        Some(gone)
     }
 
-    pub(crate) fn let_go_of_all(&self) -> Vec<(String, Held)> {
-        self.held_jobs().drain().collect()
+    /// The same for all it holds. Gives their rows.
+    pub(crate) fn let_go_of_all(&self) -> Vec<JobKey> {
+        let mut held = self.held_jobs();
+        let gone = held.drain();
+        gone.map(|(public_id, held)| {
+            self.linger(&public_id, &held);
+            held.key
+        })
+        .collect()
     }
 
     /// Everything it holds at this moment.
@@ -358,22 +379,19 @@ mod tests {
     #[test]
     fn a_job_lingers_until_its_crawler_ends_it_or_holds_it_again() {
         let session = session();
-        session.linger(
-            "ended",
-            &Held {
-                ending: true,
-                ..held(1)
-            },
-        );
-        session.linger("a", &held(1));
-        session.linger("b", &held(1));
-        assert_eq!(
-            (session.busy(), session.info().lingering),
-            (2, vec!["a".into(), "b".into()])
-        );
+        for (id, started) in [("ended", true), ("not begun", false), ("a", true), ("b", true)] {
+            session.hold(id.to_owned(), Held { started, ..held(1) });
+        }
+        assert!(session.end("ended").is_some() && session.end("other").is_none());
+        for id in ["ended", "not begun", "a", "b"] {
+            assert!(session.works_on(id));
+            session.let_go(id, Fence(2)).unwrap();
+        }
+        assert_eq!(session.info().lingering, ["a", "b"]);
+        assert!(session.works_on("a") && !session.works_on("ended"));
         session.hold("a".to_owned(), held(3));
         assert!(session.peer.end_lingering("b") && !session.peer.end_lingering("b"));
-        assert_eq!((session.busy(), session.held_count()), (1, 1));
+        assert_eq!((session.info().lingering, session.held_count()), (vec![], 1));
     }
 
     #[tokio::test]

@@ -100,8 +100,8 @@ pub(crate) async fn close(shared: &Shared, peer: &Peer) {
     session.leave();
     // Its last words were heard, and are to be kept before they are forgotten here.
     timers::flush_progress(shared).await;
-    for (_, held) in session.let_go_of_all() {
-        shared.live().forget(held.key);
+    for job in session.let_go_of_all() {
+        shared.live().forget(job);
     }
     tracing::info!(session = %session.name, "session's connection is gone");
     shared.publish(Event::SessionClosed {
@@ -127,9 +127,8 @@ pub(crate) fn lost(shared: &Shared, session: &Session) {
     shared.log_error(peer, kind, "session_lost", None, message);
     session.leave();
     peer.forget_session(session);
-    for (public_id, held) in session.let_go_of_all() {
-        session.linger(&public_id, &held);
-        shared.live().forget(held.key);
+    for job in session.let_go_of_all() {
+        shared.live().forget(job);
     }
     shared.publish(Event::SessionClosed {
         name: session.name.clone(),

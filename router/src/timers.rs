@@ -6,7 +6,7 @@ use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::store::{Outcome, SWEEP_MAX, StoreError};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{JobKey, Op, State, Timestamp};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Shared, wall_clock};
@@ -16,8 +16,12 @@ use crate::sessions;
 /// Sessions renewed by one operation, so that none grows without bound.
 const RENEW_MAX: usize = 500;
 
+/// Between two looks at the held jobs because of what other servers do, however much that is. The dispatcher does not wait
+/// for them.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// Renews leases, then meets time's demands, every sweep interval; and looks what became of jobs that are held here,
-/// whenever another server did something.
+/// when another server did something.
 ///
 /// After a time in which nobody could renew, every session gets one full lease before anything may expire: when the
 /// database was away or hung, and when this machine slept or its clock jumped.
@@ -26,13 +30,20 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut away = false;
     let mut last = wall_clock();
+    // The earliest next look at the held jobs, and whether there is a reason for it.
+    let (mut look_at, mut look) = (Instant::now(), false);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
             () = shared.store.woken() => {
-                reconcile(shared).await;
                 shared.wake.notify_one();
+                look = true;
+                continue;
+            }
+            () = sleep_until(look_at), if look => {
+                reconcile(shared).await;
+                (look_at, look) = (Instant::now() + LOOK_PAUSE, false);
                 continue;
             }
         }
@@ -45,6 +56,8 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
                 last = wall_clock();
             }
             Err(StoreError::Closed) => return,
+            // It answers, so nobody was kept from renewing a lease.
+            Err(StoreError::Broken(reason)) => tracing::error!(reason, "the database refuses what time demands"),
             Err(error) => {
                 if !away {
                     tracing::error!(%error, "database is away");
@@ -212,8 +225,16 @@ pub(crate) async fn prune(shared: &Shared, stop: CancellationToken) {
     }
 }
 
+/// By the clock of the store: a machine whose own is wrong must not delete what is young.
 async fn prune_once(shared: &Shared) {
-    let (now, retention) = (wall_clock(), &shared.config.retention);
+    let now = match shared.store.now().await {
+        Ok(now) => now,
+        Err(error) => {
+            tracing::warn!(%error, "what is old was not deleted; the next run goes on");
+            return;
+        }
+    };
+    let retention = &shared.config.retention;
     let before = |age: Duration| Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
     let op = Op::Prune {
         jobs_before: before(retention.max_job_age),

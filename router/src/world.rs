@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crawlwire_progress::admit::{Condition, Crawler, World};
 use crawlwire_progress::{AccountKey, StoreError};
 
-use crate::context::{Shared, wall_clock};
+use crate::context::Shared;
 use crate::session::Session;
 
 /// Sessions that are looked at to explain why a job waits. More of them would not make the answer better.
@@ -28,11 +28,13 @@ fn crawler(shared: &Shared, session: &Session) -> Crawler {
     } else {
         Condition::Ready
     };
+    let lingering = session.peer.lingering_now();
     Crawler {
         session: session.key,
         name: session.name.clone(),
         capabilities: session.capabilities.clone(),
-        busy: session.busy(),
+        busy: session.held_count() + lingering.len(),
+        lingering,
         condition,
     }
 }
@@ -61,7 +63,7 @@ pub(crate) async fn held(
 
 /// Everything that a job of an account may depend on, of all servers.
 pub(crate) async fn whole(shared: &Shared, account: AccountKey) -> Result<World, StoreError> {
-    let now = wall_clock();
+    let now = shared.store.now().await?;
     let (_, mut crawlers) = crawlers(shared);
     let elsewhere = shared.store.sessions(SESSIONS_MAX).await?;
     let elsewhere = elsewhere
@@ -73,6 +75,8 @@ pub(crate) async fn whole(shared: &Shared, account: AccountKey) -> Result<World,
         name: view.name.into(),
         capabilities: Arc::new(view.capabilities),
         busy: view.held,
+        // Only that server knows.
+        lingering: Arc::default(),
         condition: Condition::Ready,
     }));
     Ok(World {

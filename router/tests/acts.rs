@@ -91,7 +91,7 @@ async fn a_base_crawler_loses_a_cancelled_job_at_once_and_its_slot_lingers() {
 }
 
 #[tokio::test]
-async fn a_job_paused_by_force_and_resumed_takes_one_slot() {
+async fn a_job_paused_by_force_and_resumed_waits_for_the_end_of_its_earlier_run() {
     let server = Server::by_hand(config()).await;
     let mut crawler = server.crawler().await;
     server.submit("a").await;
@@ -100,8 +100,137 @@ async fn a_job_paused_by_force_and_resumed_takes_one_slot() {
     act(&server, "a", Act::Pause).await;
     assert_eq!(crawler.lingering(), ["a"]);
     act(&server, "a", Act::Resume).await;
-    assert!(crawler.assignment().await.resume);
+    server.submit("b").await;
+    assert_eq!(crawler.assignment().await.job_id, "b", "the others of its lane go on");
+    assert_eq!(
+        (crawler.lingering(), crawler.holds()),
+        (vec!["a".to_owned()], vec!["b".to_owned()])
+    );
+    done(crawler.say(say::completed("b")).await);
+    server.submit("c").await;
+    assert_eq!(crawler.assignment().await.job_id, "c");
+    done(crawler.say(say::completed("c")).await);
+    let waiting = Waiting::Slot { capable: 1, slots: 2 };
+    assert_eq!(
+        why(&server, "a").await,
+        waiting,
+        "its crawler still has the earlier run"
+    );
+
+    failed(crawler.say(say::completed("a")).await);
+    assert_eq!(server.job("a").await.state, State::Queued, "that run counts no more");
+    let again = crawler.assignment().await;
+    assert_eq!((again.job_id.as_str(), again.resume), ("a", true));
     assert_eq!((crawler.lingering(), crawler.holds()), (vec![], vec!["a".to_owned()]));
+    done(crawler.say(say::completed("a")).await);
+    assert_eq!(server.job("a").await.state, State::Completed);
+}
+
+#[tokio::test]
+async fn a_job_is_not_given_again_before_it_is_certain_which_run_ended() {
+    let mut server = Server::by_hand(config()).await;
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    done(crawler.say(say::started("a")).await);
+    act(&server, "a", Act::Pause).await;
+    act(&server, "a", Act::Resume).await;
+    server.store.hold("Adopt");
+    let meanwhile = async {
+        server.store.reaches("Adopt", 1).await;
+        server.submit("b").await;
+        server.arrow("b", Arrow::Claim).await;
+        assert_eq!(crawler.holds(), ["b"]);
+        server.store.tell();
+    };
+    let ((), said) = tokio::join!(meanwhile, crawler.say(say::completed("a")));
+    failed(said);
+    assert_eq!(crawler.assignment().await.job_id, "b");
+    assert_eq!(crawler.assignment().await.job_id, "a");
+}
+
+#[tokio::test]
+async fn another_crawler_gets_a_job_whose_earlier_run_goes_on() {
+    let server = Server::by_hand(config()).await;
+    let mut one = server.crawler().await;
+    server.submit("a").await;
+    one.assignment().await;
+    done(one.say(say::started("a")).await);
+    act(&server, "a", Act::Cancel).await;
+    act(&server, "a", Act::Retry).await;
+    let mut two = server.crawler().await;
+    assert_eq!(two.assignment().await.job_id, "a");
+    assert_eq!(failed(one.say(say::completed("a")).await), "held by another crawler");
+    assert_eq!(server.job("a").await.state, State::Assigned);
+    assert_eq!(one.lingering(), Vec::<String>::new());
+    done(two.say(say::completed("a")).await);
+}
+
+#[tokio::test]
+async fn a_job_that_had_not_begun_leaves_its_slot_free() {
+    let server = Server::by_hand(config()).await;
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    act(&server, "a", Act::Cancel).await;
+    assert_eq!((crawler.holds(), crawler.lingering()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn an_end_that_is_being_taken_leaves_nothing_behind() {
+    let server = Server::by_hand(config()).await;
+    let mut crawler = server.crawler().await;
+    server.submit("a").await;
+    crawler.assignment().await;
+    done(crawler.say(say::started("a")).await);
+    // The last report is looked for, and meanwhile somebody cancels the job.
+    let reading = server.store.keep_back_reads();
+    let cancelled = async {
+        server.store.reads(1).await;
+        let taken = act(&server, "a", Act::Cancel).await;
+        assert_eq!(taken, [Arrow::WantCancel, Arrow::Force]);
+        drop(reading);
+    };
+    let ((), said) = tokio::join!(cancelled, crawler.say(say::failed("a", true)));
+    assert_eq!(failed(said), "the lease is over");
+    assert_eq!((crawler.holds(), crawler.lingering()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_job_taken_away_by_time_lingers_as_one_that_somebody_took() {
+    let policy = Policy {
+        job_timeout: Duration::from_secs(10),
+        lease: Duration::from_secs(60),
+        ..Policy::default()
+    };
+    for (arrow, lapse) in [(Arrow::Deadline, 10), (Arrow::Expire, 60)] {
+        let policy = Policy {
+            job_timeout: if arrow == Arrow::Deadline {
+                policy.job_timeout
+            } else {
+                policy.lease * 2
+            },
+            ..policy.clone()
+        };
+        let mut server = Server::with(config(), policy);
+        let mut crawler = server.crawler().await;
+        server.submit("a").await;
+        crawler.assignment().await;
+        done(crawler.say(say::started("a")).await);
+        server.renewed().await;
+        server.store.later(Duration::from_secs(lapse));
+        server.arrow("a", arrow).await;
+        until("the job to be let go", || crawler.holds().is_empty()).await;
+        assert_eq!(crawler.lingering(), ["a"], "{arrow}");
+        server.store.later(server.policy.retry_delay);
+        server.renewed().await;
+        done(crawler.say(say::heartbeat()).await);
+        server.submit("b").await;
+        assert_eq!(crawler.assignment().await.job_id, "b", "{arrow}");
+        failed(crawler.say(say::completed("a")).await);
+        assert_eq!(crawler.lingering(), Vec::<String>::new());
+        assert_eq!(crawler.assignment().await.job_id, "a", "{arrow}");
+    }
 }
 
 #[tokio::test]

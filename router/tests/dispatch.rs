@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crawlwire_progress::store::BoxFuture;
@@ -173,6 +173,55 @@ async fn a_job_whose_token_cannot_be_read_waits_and_others_do_not() {
     assert!(crawler.heard_nothing());
     server.store.sealed.store(false, Ordering::Relaxed);
     assert_eq!(crawler.assignment().await.access_token.expose(), "t");
+}
+
+/// Counts what is logged as an error in this thread.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_read_is_logged_once_until_it_can() {
+    let errors = Errors::default();
+    let _guard = tracing::subscriber::set_default(errors.clone());
+    let logged = || errors.0.load(Ordering::Relaxed);
+    let server = Server::start();
+    let mut crawler = server.crawler().await;
+    for round in 1..=2 {
+        server.store.sealed.store(true, Ordering::Relaxed);
+        let id = format!("job-{round}");
+        server.submit_job(with_token(&id, "t")).await;
+        until("the error", || logged() == round).await;
+        for _ in 0..5 {
+            let pages = server.store.pages.load(Ordering::Relaxed);
+            until("the next look", || server.store.pages.load(Ordering::Relaxed) > pages).await;
+        }
+        assert_eq!(logged(), round, "not at each look");
+        server.store.sealed.store(false, Ordering::Relaxed);
+        assert_eq!(crawler.assignment().await.job_id, id);
+        done(crawler.say(say::completed(&id)).await);
+    }
 }
 
 #[tokio::test]

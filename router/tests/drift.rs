@@ -46,6 +46,26 @@ async fn a_running_job_that_another_server_took_is_let_go_and_lingers() {
 }
 
 #[tokio::test]
+async fn a_job_is_not_given_again_to_a_crawler_that_is_not_known_to_have_lost_it() {
+    let server = Server::by_hand(config()).await;
+    let (mut crawler, job) = given(&server, "a").await;
+    done(crawler.say(say::started("a")).await);
+    // Nobody has told this server.
+    for act in [Act::Cancel, Act::Retry] {
+        let by = "another server".to_owned();
+        server.store.commit(Op::Act { job, act, by }).await.unwrap();
+    }
+    server.submit_job(of_account("other", "b")).await;
+    assert_eq!(crawler.assignment().await.job_id, "b");
+    assert_eq!(server.job("a").await.state, State::Queued);
+    server.store.elsewhere(Op::Sweep);
+    until("the job to be let go", || crawler.holds() == ["b"]).await;
+    assert_eq!(crawler.lingering(), ["a"]);
+    failed(crawler.say(say::completed("a")).await);
+    assert_eq!(crawler.assignment().await.job_id, "a");
+}
+
+#[tokio::test]
 async fn a_job_that_was_taken_before_it_began_leaves_its_slot_free() {
     let server = Server::by_hand(one_slot()).await;
     let (mut crawler, job) = given(&server, "a").await;
@@ -83,6 +103,22 @@ async fn what_was_given_out_during_a_read_is_not_let_go() {
     assert_eq!(crawler.holds(), ["a", "b"]);
     done(crawler.say(say::completed("b")).await);
     done(crawler.say(say::completed("a")).await);
+}
+
+#[tokio::test]
+async fn however_much_others_do_the_held_jobs_are_read_now_and_then() {
+    let server = Server::by_hand(config()).await;
+    let (crawler, job) = given(&server, "a").await;
+    done(crawler.say(say::started("a")).await);
+    let (begin, before) = (Instant::now(), server.store.reads_so_far());
+    for _ in 0..50 {
+        server.store.elsewhere(Op::Sweep);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let (reads, seconds) = (server.store.reads_so_far() - before, begin.elapsed().as_secs());
+    assert!(reads >= 1 && reads as u64 <= 2 + seconds, "{reads} in {seconds} s");
+    server.store.elsewhere(cancel(job));
+    until("the last news", || crawler.holds().is_empty()).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crawlwire_progress::admit::{Capabilities, Gate};
@@ -211,6 +212,31 @@ async fn what_waits_behind_a_gate_goes_on_when_it_opens_and_stops_nobody_else() 
     let by = "another server".to_owned();
     server.store.elsewhere(Op::OpenGate { gate, by });
     assert_eq!(given(&mut crawler, 1).await, ["c"]);
+}
+
+#[tokio::test]
+async fn while_the_queue_is_paused_one_look_is_enough() {
+    let config = RouterConfig {
+        job_queue_size: 3,
+        ..config()
+    };
+    let server = Server::by_hand(config).await;
+    let mut crawler = server.crawler().await;
+    let router = &server.router;
+    router.close_gate(Gate::Queue, None, None, "somebody").await.unwrap();
+    for number in 0..40 {
+        server
+            .submit_job(of_account(&format!("account-{number}"), &format!("j{number}")))
+            .await;
+    }
+    let pages = || server.store.pages.load(Ordering::Relaxed);
+    let before = pages();
+    server.submit("one-more").await;
+    until("the dispatcher to look", || pages() > before).await;
+    assert!(pages() <= 50, "{} pages for 42 reasons to look", pages());
+    assert!(crawler.heard_nothing());
+    router.open_gate(Gate::Queue, "somebody").await.unwrap();
+    crawler.assignment().await;
 }
 
 #[tokio::test]

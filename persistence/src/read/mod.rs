@@ -6,18 +6,31 @@ mod records;
 use crawlwire_progress::Timestamp;
 use crawlwire_progress::store::Paging;
 use crawlwire_progress::view::Page;
-use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
 
 pub(crate) use self::jobs::*;
 pub(crate) use self::records::*;
+use crate::connection::Cells;
 use crate::error::Trouble;
 use crate::sql::Sql;
+use crate::transaction::machine_clock;
 
 pub(crate) async fn ping(database: &DatabaseConnection) -> Result<(), Trouble> {
     database
         .query_one_raw(statement(database, "SELECT 1 FROM job_counts LIMIT 1", []))
         .await?;
     Ok(())
+}
+
+/// The time: of the database, which all servers on it share; of this machine, where there is one.
+pub(crate) async fn now(database: &DatabaseConnection) -> Result<Timestamp, Trouble> {
+    if database.get_database_backend() == DbBackend::Sqlite {
+        return Ok(machine_clock());
+    }
+    let text = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let row = database.query_one_raw(statement(database, text, [])).await?;
+    let row = row.ok_or_else(|| unreadable("the clock"))?;
+    Ok(Timestamp(Cells::of(&row).next()?))
 }
 
 /// The rows of a constant statement, whose parameter is JSON.

@@ -14,6 +14,7 @@ fn crawler(session: i64, busy: usize, labels: &[&str]) -> Crawler {
             ..Capabilities::any(2)
         }),
         busy,
+        lingering: Arc::default(),
         condition: Condition::Ready,
     }
 }
@@ -31,6 +32,7 @@ fn gate(gate: Gate, until: Option<i64>) -> ClosedGate {
 
 fn asks(labels: &[String]) -> Candidate<'_> {
     Candidate {
+        public_id: "a",
         account: AccountKey(1),
         job_type: JobType::CrawlGroup,
         host: "https://a",
@@ -52,6 +54,21 @@ fn the_least_busy_capable_crawler_gets_it() {
     let crawlers = vec![crawler(1, 0, &[]), crawler(2, 1, &["gpu"]), crawler(3, 1, &["gpu"])];
     assert_eq!(admit(&asks(&gpu), &world(crawlers.clone()), NOW), Ok(1));
     assert_eq!(admit(&asks(&[]), &world(crawlers), NOW), Ok(0));
+}
+
+#[test]
+fn a_crawler_has_no_room_for_a_job_that_it_still_works_on() {
+    let mut state = world(vec![crawler(1, 1, &[]), crawler(2, 1, &[])]);
+    state.crawlers[0].lingering = Arc::new(["a".to_owned()].into());
+    assert_eq!(admit(&asks(&[]), &state, NOW), Ok(1));
+    let other = Candidate {
+        public_id: "b",
+        ..asks(&[])
+    };
+    assert_eq!(admit(&other, &state, NOW), Ok(0));
+    state.crawlers.pop();
+    let waiting = Err(Waiting::Slot { capable: 1, slots: 2 });
+    assert_eq!(admit(&asks(&[]), &state, NOW), waiting);
 }
 
 #[test]
@@ -88,4 +105,6 @@ fn a_gate_bars_whom_it_names_until_its_time() {
     assert!(!bars(gate(credentials("one", "https://b"), None), 1));
     assert!(!bars(gate(Gate::Queue, Some(1_000)), 1));
     assert!(bars(gate(Gate::Queue, Some(1_001)), 1));
+    assert!(gate(Gate::Queue, Some(1_001)).bars_all(NOW) && !gate(Gate::Queue, Some(1_000)).bars_all(NOW));
+    assert!(!gate(Gate::Host("https://a".to_owned()), None).bars_all(NOW));
 }

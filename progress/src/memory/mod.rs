@@ -118,6 +118,10 @@ impl Store for MemoryStore {
         Box::pin(async { Ok(()) })
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        Box::pin(async move { Ok((self.clock)()) })
+    }
+
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
         Box::pin(async move {
             let tables = self.tables();

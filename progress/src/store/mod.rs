@@ -17,7 +17,7 @@ use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::error::{Category, Classify, Severity};
 
 use crate::admit::ClosedGate;
-use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey};
+use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
 use crate::job::State;
 use crate::view::{
     AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
@@ -156,6 +156,9 @@ pub trait Store: Send + Sync {
 
     /// Whether the database answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The time by the clock that all moments in the store are told by.
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>>;
 
     /// A job by its public id, or by the web app's name for it.
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>>;

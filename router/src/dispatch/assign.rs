@@ -1,6 +1,6 @@
 //! One job to one session: claim, send, or take back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,11 +25,23 @@ pub(super) struct Claim {
     ticket: Ticket,
 }
 
+/// Tokens of which it is remembered that they could not be read. Of more than that somebody has heard enough.
+const UNREADABLE_MAX: usize = 1024;
+
 /// The tokens of a page's jobs, each read once, with its version.
 #[derive(Default)]
-pub(super) struct Tokens(BTreeMap<CredentialKey, Option<(AccessToken, i64)>>);
+pub(super) struct Tokens {
+    page: BTreeMap<CredentialKey, Option<(AccessToken, i64)>>,
+    /// Those that could not be read when somebody last looked: that is said once, not at each look.
+    unreadable: BTreeSet<CredentialKey>,
+}
 
 impl Tokens {
+    /// Begins a page: tokens change, and are not kept for longer.
+    pub(super) fn turn_page(&mut self) {
+        self.page.clear();
+    }
+
     /// A job's token and its version: empty and 0 for a job without. None when it cannot be read; then the job is not given
     /// out, since a crawler could do nothing with it and would be blamed.
     pub(super) async fn of(&mut self, shared: &Shared, job: &ReadyJob) -> Option<(AccessToken, i64)> {
@@ -37,16 +49,31 @@ impl Tokens {
         let Some(key) = job.credential else {
             return Some(none());
         };
-        if let Some(known) = self.0.get(&key) {
+        if let Some(known) = self.page.get(&key) {
             return known.clone();
         }
         let read = shared.store.token(key).await;
-        let token = read
-            .inspect_err(|error| tracing::error!(job = job.public_id, %error, "token not read, job not given out"))
-            .ok()
-            .map(|found| found.unwrap_or_else(none));
-        self.0.insert(key, token.clone());
+        let token = match read {
+            Ok(found) => {
+                self.unreadable.remove(&key);
+                Some(found.unwrap_or_else(none))
+            }
+            Err(error) => {
+                if self.is_news(key) {
+                    tracing::error!(job = job.public_id, %error, "token not read, its jobs are not given out");
+                } else {
+                    tracing::debug!(job = job.public_id, %error, "token not read");
+                }
+                None
+            }
+        };
+        self.page.insert(key, token.clone());
         token
+    }
+
+    /// Remembers that a token cannot be read. Says whether that is worth a line.
+    fn is_news(&mut self, key: CredentialKey) -> bool {
+        self.unreadable.len() < UNREADABLE_MAX && self.unreadable.insert(key)
     }
 }
 
@@ -154,8 +181,6 @@ async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
         fence: fact.fence,
     };
     session.let_go(&fact.public_id, fact.fence);
-    // Nor does the crawler work on it, if it was taken away meanwhile.
-    session.peer.end_lingering(&fact.public_id);
     session.rest();
     match shared.commit(Op::Release { job: fact.job, holder }).await {
         Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),

@@ -26,6 +26,7 @@ type Chain<'a> = &'a (dyn Fn() -> Arc<[Arc<dyn Middleware>]> + Send + Sync);
 
 pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationToken) {
     let mut turns = Turns::new(shared.config.job_queue_size);
+    let mut tokens = Tokens::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -34,7 +35,7 @@ pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationTok
             () = tokio::time::sleep(shared.config.sweep_interval) => {}
         }
         loop {
-            match round(shared, chain, &mut turns, &stop).await {
+            match round(shared, chain, &mut turns, &mut tokens, &stop).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -55,6 +56,7 @@ async fn round(
     shared: &Shared,
     chain: Chain<'_>,
     turns: &mut Turns,
+    tokens: &mut Tokens,
     stop: &CancellationToken,
 ) -> Result<bool, StoreError> {
     let mut lap = turns.lap();
@@ -67,7 +69,7 @@ async fn round(
             break;
         };
         page.waiting.retain(|lane, _| !aside.contains(lane));
-        let claims = page.give_out(shared, turns).await;
+        let claims = page.give_out(shared, turns, tokens).await;
         let slots_left = world::free_slots(&page.world.crawlers) > 0;
         let chain = chain();
         claimed |= !claims.is_empty();
@@ -101,7 +103,7 @@ struct Page {
 }
 
 impl Page {
-    /// The next lanes; none when no slot is free. The gates are read once a round.
+    /// The next lanes; none when no slot is free, or nothing may be given out at all. The gates are read once a round.
     async fn read(
         shared: &Shared,
         turns: &mut Turns,
@@ -112,11 +114,16 @@ impl Page {
         if free == 0 {
             return Ok(None);
         }
-        let ready = shared.store.ready(turns.query(free));
+        // Beyond the free slots: those that may have to be passed over, see `place`.
+        let lingering: usize = crawlers.iter().map(|crawler| crawler.lingering.len()).sum();
+        let ready = shared.store.ready(turns.query(free + lingering));
         let jobs = match gates {
             Some(_) => ready.await?,
             None => {
                 let (jobs, closed) = tokio::try_join!(ready, shared.store.gates())?;
+                if closed.iter().any(|gate| gate.bars_all(wall_clock())) {
+                    return Ok(None);
+                }
                 *gates = Some(closed);
                 jobs
             }
@@ -140,9 +147,9 @@ impl Page {
     }
 
     /// Claims jobs for free slots, lane by lane, until there are none of either.
-    async fn give_out(&mut self, shared: &Shared, turns: &mut Turns) -> Vec<(i64, Claim)> {
+    async fn give_out(&mut self, shared: &Shared, turns: &mut Turns, tokens: &mut Tokens) -> Vec<(i64, Claim)> {
         let mut claims = Vec::new();
-        let mut tokens = Tokens::default();
+        tokens.turn_page();
         while world::free_slots(&self.world.crawlers) > 0 {
             let heads = self
                 .waiting
@@ -150,20 +157,18 @@ impl Page {
                 .filter_map(|(lane, jobs)| Some((*lane, jobs.front()?.due)));
             let Some(lane) = turns.next(heads) else {
                 let world = &self.world;
-                self.waiting
-                    .retain(|_, jobs| jobs.front().is_some_and(|job| place(job, world).is_some()));
+                self.waiting.retain(|_, jobs| place(jobs, world).is_some());
                 self.waiting.keys().for_each(|lane| turns.skip(*lane));
                 if turns.sees_all() && turns.renew() {
                     continue;
                 }
                 break;
             };
-            match self.claim(shared, lane, &mut tokens).await {
+            match self.claim(shared, lane, tokens).await {
                 Some(claim) => {
                     turns.spend(lane);
                     claims.push((lane, claim));
                 }
-                // What stands before one job of a lane stands before all of them: the others go on.
                 None => _ = self.waiting.remove(&lane),
             }
         }
@@ -173,10 +178,17 @@ impl Page {
     /// Claims the best job of a lane for the session that it goes to, if there is one.
     async fn claim(&mut self, shared: &Shared, lane: i64, tokens: &mut Tokens) -> Option<Claim> {
         let jobs = self.waiting.get_mut(&lane)?;
-        let job = jobs.front()?;
-        let place = place(job, &self.world)?;
-        let token = tokens.of(shared, job).await?;
-        let session = self.sessions.get(place)?.clone();
+        let (place, session) = loop {
+            let place = place(jobs, &self.world)?;
+            let (session, job) = (self.sessions.get(place)?.clone(), jobs.front()?);
+            if !session.works_on(&job.public_id) {
+                break (place, session);
+            }
+            // It was taken away since the page was read, or nobody has told yet that it was.
+            let crawler = self.world.crawlers.get_mut(place)?;
+            Arc::make_mut(&mut crawler.lingering).insert(job.public_id.clone());
+        };
+        let token = tokens.of(shared, jobs.front()?).await?;
         let job = jobs.pop_front()?;
         if jobs.is_empty() {
             self.waiting.remove(&lane);
@@ -190,17 +202,30 @@ impl Page {
     }
 }
 
-/// The crawler that a job goes to, if its token can be read; that is looked at last, since it takes a read.
-fn place(job: &ReadyJob, world: &World) -> Option<usize> {
-    let candidate = Candidate {
+/// The crawler that the best job of a lane goes to. What stands before one job of a lane stands before all of them, with
+/// one exception: a job waits for the end of its own earlier run where a crawler lingers on it. Such jobs are passed over.
+fn place(jobs: &mut VecDeque<ReadyJob>, world: &World) -> Option<usize> {
+    while let Some(job) = jobs.front() {
+        match admit(&candidate(job), world, wall_clock()) {
+            Ok(place) => return Some(place),
+            Err(waiting) => tracing::trace!(job = job.public_id, waiting = waiting.as_str(), "passed over"),
+        }
+        if !world.crawlers.iter().any(|it| it.lingering.contains(&job.public_id)) {
+            return None;
+        }
+        jobs.pop_front();
+    }
+    None
+}
+
+fn candidate(job: &ReadyJob) -> Candidate<'_> {
+    Candidate {
+        public_id: &job.public_id,
         account: job.account,
         job_type: job.spec.job_type,
         host: &job.spec.host,
         labels: &job.spec.labels,
+        // Looked at last, since it takes a read.
         token_readable: true,
-    };
-    let admitted = admit(&candidate, world, wall_clock());
-    admitted
-        .inspect_err(|waiting| tracing::trace!(job = job.public_id, waiting = waiting.as_str(), "passed over"))
-        .ok()
+    }
 }

@@ -6,7 +6,7 @@ use crawlwire_protocol::message::{JobCompleted, JobFailed, JobStarted, ProgressD
 use crawlwire_protocol::{Category, Severity};
 use serde_json::json;
 
-use super::{ensure_started, give, handler, note_end, speaking};
+use super::{ending, ensure_started, give, handler, speaking};
 use crate::context::{Context, wall_clock};
 use crate::handler::{Handled, Inbound, Processed};
 use crate::session::Held;
@@ -31,8 +31,7 @@ async fn on_started(context: &Context, message: &Inbound, _: &JobStarted) -> Han
 }
 
 async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompleted) -> Handled {
-    note_end(context, message);
-    let speaking = match speaking(context, message).await {
+    let speaking = match ending(context, message).await {
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
@@ -61,8 +60,7 @@ async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompl
 }
 
 async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> Handled {
-    note_end(context, message);
-    let speaking = match speaking(context, message).await {
+    let speaking = match ending(context, message).await {
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };

@@ -96,13 +96,30 @@ fn refused(reason: impl Into<String>) -> Handled {
     Handled::Done(Processed::failed(reason))
 }
 
-/// The crawler says that it works on a job no more, whoever holds it by now: a slot in which it lingered is free.
-fn note_end(context: &Context, message: &Inbound) {
-    if let Some(job) = job_id(message)
-        && context.peer.end_lingering(job.as_str())
-    {
+/// [`speaking`], for a line that says how a job ended: the crawler works on it no more, whoever holds it by now. If the job
+/// is taken away before its end is written it does not linger, and if it lingered its slot is free.
+async fn ending(context: &Context, message: &Inbound) -> Result<Speaking, Handled> {
+    let Some(job) = job_id(message).cloned() else {
+        return speaking(context, message).await;
+    };
+    let session = context.session.clone();
+    let held = session.and_then(|session| Some((session.end(job.as_str())?, session)));
+    let speaking = match held {
+        Some((held, session)) => {
+            let job = job.clone();
+            Ok(Speaking { job, session, held })
+        }
+        None => speaking(context, message).await,
+    };
+    if let Ok(Speaking { session, held, .. }) = &speaking {
+        // It may have been taken over just now.
+        session.update(job.as_str(), held.fence, |held| held.ending = true);
+    }
+    // Not before: as long as it lingers the crawler is not given the job again, so this end is of the earlier run for sure.
+    if context.peer.end_lingering(job.as_str()) {
         context.shared.wake.notify_one();
     }
+    speaking
 }
 
 /// Says that the job started, if nobody has said so. Gives the operation to the store; does not wait for the commit.
@@ -124,10 +141,6 @@ async fn ensure_started(context: &Context, speaking: &Speaking) -> Option<Handle
 
 /// Gives an operation on a held job to the store, and publishes what comes of it.
 async fn give(context: &Context, op: Op, speaking: &Speaking) -> Handled {
-    if matches!(op, Op::Finish { .. }) {
-        let Speaking { job, session, held } = speaking;
-        session.update(job.as_str(), held.fence, |held| held.ending = true);
-    }
     let ticket = context.shared.store.enqueue(op).await;
     let shared = context.shared.clone();
     let Speaking { job, session, held } = speaking.clone();

@@ -1,7 +1,7 @@
 //! The store in memory with a clock moved by hand, a list of what it was given, and a cord to pull.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,10 +35,12 @@ pub(crate) struct Probe {
     untold: watch::Sender<Option<&'static str>>,
     /// Told when another server did something.
     others: Notify,
-    /// Reads of held jobs go on when this is open.
+    /// Reads of held jobs and of reports go on when this is open.
     reading: watch::Sender<bool>,
-    /// How many reads of held jobs came so far.
+    /// How many reads of held jobs and of reports came so far.
     reads: watch::Sender<usize>,
+    /// How many pages of queued jobs were read so far.
+    pub(crate) pages: AtomicUsize,
 }
 
 impl Probe {
@@ -60,6 +62,7 @@ impl Probe {
             others: Notify::new(),
             reading: watch::Sender::new(true),
             reads: watch::Sender::new(0),
+            pages: AtomicUsize::new(0),
         }
     }
 
@@ -70,17 +73,29 @@ impl Probe {
         outcome
     }
 
-    /// Keeps reads of held jobs back after they read, until this is dropped.
+    /// Keeps reads of held jobs and of reports back after they read, until this is dropped.
     pub(crate) fn keep_back_reads(&self) -> KeptBack<'_> {
         self.reading.send_replace(false);
         KeptBack(self)
     }
 
-    /// Waits until so many more reads of held jobs came.
+    /// How many reads of held jobs and of reports came so far.
+    pub(crate) fn reads_so_far(&self) -> usize {
+        *self.reads.borrow()
+    }
+
+    async fn kept_back<T>(&self, read: T) -> T {
+        self.reads.send_modify(|count| *count += 1);
+        let mut reading = self.reading.subscribe();
+        let _ = reading.wait_for(|open| *open).await;
+        read
+    }
+
+    /// Waits until so many more reads of held jobs and of reports came.
     pub(crate) async fn reads(&self, count: usize) {
         let mut seen = self.reads.subscribe();
         let goal = *seen.borrow_and_update() + count;
-        super::soon("held jobs to be read", seen.wait_for(|count| *count >= goal))
+        super::soon("a read", seen.wait_for(|count| *count >= goal))
             .await
             .unwrap();
     }
@@ -216,6 +231,10 @@ impl Store for Probe {
         Box::pin(async { self.check() })
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, StoreError>> {
+        self.inner.now()
+    }
+
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>> {
         self.inner.job(id)
     }
@@ -233,7 +252,10 @@ impl Store for Probe {
     }
 
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
-        self.inner.progress(job)
+        Box::pin(async move {
+            let report = self.inner.progress(job).await;
+            self.kept_back(report).await
+        })
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {
@@ -243,6 +265,7 @@ impl Store for Probe {
     fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {
         Box::pin(async move {
             self.check()?;
+            self.pages.fetch_add(1, Ordering::Relaxed);
             self.inner.ready(query).await
         })
     }
@@ -261,10 +284,7 @@ impl Store for Probe {
     fn held(&self, sessions: Vec<SessionKey>) -> BoxFuture<'_, Result<Vec<HeldJob>, StoreError>> {
         Box::pin(async move {
             let held = self.inner.held(sessions).await;
-            self.reads.send_modify(|count| *count += 1);
-            let mut reading = self.reading.subscribe();
-            let _ = reading.wait_for(|open| *open).await;
-            held
+            self.kept_back(held).await
         })
     }
 

@@ -251,11 +251,13 @@ async fn what_was_over_long_ago_goes_and_what_is_open_stays() {
     let entities: Vec<_> = entities.iter().map(String::as_str).collect();
     done(crawler.say(say::discovered("root", &entities)).await);
     done(crawler.say(say::completed("root")).await);
+    server.store.later(Duration::from_millis(1));
     let pruned = server.store.count("Prune");
     server.store.reaches("Prune", pruned + 2).await;
     assert_eq!(server.job("root").await.state, State::Completed, "its tree is open");
     server.submit("open").await;
     server.router.cancel_tree(job, "somebody").await.unwrap();
+    server.store.later(Duration::from_millis(1));
     let total = async || server.store.counts().await.unwrap().values().sum::<i64>();
     soon("the tree to go", async {
         while total().await > 1 {
@@ -288,6 +290,7 @@ async fn a_prune_while_the_database_is_away_is_made_up_for() {
     tokio::time::sleep(Duration::from_millis(60)).await;
     server.store.come_back();
     done(soon("the end", ended).await.unwrap());
+    server.store.later(Duration::from_millis(1));
     soon("the job to go", async {
         while server.store.job("a").await.unwrap().is_some() {
             server.store.wrote("Prune").await;

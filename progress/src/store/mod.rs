@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] takes operations in the order they are given and commits what has arrived together, in one transaction,
 //! as [`plan`](crate::plan) says. Each operation's future resolves when its transaction is durable. An operation that
-//! cannot be carried out is answered with a [`Refusal`] and costs only itself.
+//! cannot be carried out is answered with a [`Rejection`] and costs only itself.
 
 mod op;
 mod outcome;

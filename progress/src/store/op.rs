@@ -139,9 +139,9 @@ pub struct RedriveFilter {
 /// One operation. Those of one caller are carried out in the order they were given.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Create a job. → [`Outcome::Submitted`]
+    /// Create a job. → [`Submitted`](super::Outcome::Submitted)
     Submit(Box<NewJob>),
-    /// Give a queued job to a session. → [`Outcome::Moved`]
+    /// Give a queued job to a session. → [`Moved`](super::Outcome::Moved)
     Claim {
         /// The job.
         job: JobKey,
@@ -150,14 +150,14 @@ pub enum Op {
         /// The session's name.
         name: Arc<str>,
     },
-    /// The session began. → [`Outcome::Moved`]
+    /// The session began. → [`Moved`](super::Outcome::Moved)
     Start {
         /// The job.
         job: JobKey,
         /// Who says so.
         holder: Holder,
     },
-    /// The session ended the job. → [`Outcome::Moved`]
+    /// The session ended the job. → [`Moved`](super::Outcome::Moved)
     Finish {
         /// The job.
         job: JobKey,
@@ -168,21 +168,21 @@ pub enum Op {
         /// The last counts, if the message had any.
         progress: Option<ProgressView>,
     },
-    /// The assignment could not be delivered. → [`Outcome::Moved`]
+    /// The assignment could not be delivered. → [`Moved`](super::Outcome::Moved)
     Release {
         /// The job.
         job: JobKey,
         /// Who had it.
         holder: Holder,
     },
-    /// A connection names a job that an earlier connection of the same process held. → [`Outcome::Moved`]
+    /// A connection names a job that an earlier connection of the same process held. → [`Moved`](super::Outcome::Moved)
     Adopt {
         /// The job's public id.
         public_id: String,
         /// The session that takes it over.
         session: SessionKey,
     },
-    /// Children of a job that somebody holds. → [`Outcome::Discovered`]
+    /// Children of a job that somebody holds. → [`Discovered`](super::Outcome::Discovered)
     Discover {
         /// The parent.
         parent: JobKey,
@@ -191,19 +191,20 @@ pub enum Op {
         /// Found items, each with the public id it gets if it becomes a job.
         items: Vec<(String, DiscoveredJob)>,
     },
-    /// How far jobs are: at most 500 of them, the newest report of each. → [`Outcome::Progressed`]; reports of a lease
-    /// that is over are dropped.
+    /// How far jobs are: at most 500 of them, the newest report of each; reports of a lease that is over are dropped.
+    /// → [`Progressed`](super::Outcome::Progressed)
     Progress(Vec<(JobKey, Lease, ProgressView)>),
-    /// A peer became known. → [`Outcome::SessionOpened`]
+    /// A peer became known. → [`SessionOpened`](super::Outcome::SessionOpened)
     OpenSession(NewSession),
-    /// These sessions gave a sign of life. → [`Outcome::Renewed`]
+    /// These sessions gave a sign of life. → [`Renewed`](super::Outcome::Renewed)
     Renew(Vec<SessionKey>),
-    /// A session's connection is gone. → [`Outcome::Done`]
+    /// A session's connection is gone. → [`Done`](super::Outcome::Done)
     Disconnect(SessionKey),
     /// A server starts, or its database came back. Every session gets one full lease: nobody could say anything
-    /// meanwhile, and other servers may be about to start, too. Until then no deadline passes of the jobs of that server's
+    /// meanwhile, and other servers may be about to start, too. Until then no deadline passes of the jobs of that
+    /// server's
     /// sessions, or of all after an outage of the database, and what was assigned has its whole accept time again. The
-    /// connections of a server that starts are gone. → [`Outcome::Done`]
+    /// connections of a server that starts are gone. → [`Done`](super::Outcome::Done)
     Recover {
         /// The server.
         server: String,
@@ -211,18 +212,18 @@ pub enum Op {
         connected: bool,
     },
     /// Do what time demands: expire leases, end attempts past their deadline, take back assignments that were never
-    /// started, promote delayed jobs. At most [`SWEEP_MAX`] jobs at a time. → [`Outcome::Swept`]
+    /// started, promote delayed jobs. At most [`SWEEP_MAX`] jobs at a time. → [`Swept`](super::Outcome::Swept)
     Sweep,
-    /// Log errors. → [`Outcome::Done`]
+    /// Log errors. → [`Done`](super::Outcome::Done)
     RecordErrors(Vec<ErrorRow>),
-    /// The session ended or paused the job, as was wished. → [`Outcome::Moved`]
+    /// The session ended or paused the job, as was wished. → [`Moved`](super::Outcome::Moved)
     Confirm {
         /// The job.
         job: JobKey,
         /// Who says so.
         holder: Holder,
     },
-    /// Somebody does something to a job. Audited. → [`Outcome::Acted`]
+    /// Somebody does something to a job. Audited. → [`Acted`](super::Outcome::Acted)
     Act {
         /// The job.
         job: JobKey,
@@ -232,34 +233,34 @@ pub enum Op {
         by: String,
     },
     /// Somebody ends a submitted job and everything below it. Audited. At most [`SELECTED_MAX`] jobs are looked at; the
-    /// outcome says where to go on. → [`Outcome::Acted`]
+    /// outcome says where to go on. → [`Acted`](super::Outcome::Acted)
     CancelTree {
         /// The submitted job.
         root: JobKey,
-        /// The [`Outcome::Acted`] `next` of the operation before.
+        /// The [`Acted`](super::Outcome::Acted) `next` of the operation before.
         after: Option<JobKey>,
         /// Who.
         by: String,
     },
     /// Somebody gives many jobs another chance. Audited. At most [`SELECTED_MAX`] jobs are looked at; the outcome says
-    /// where to go on. → [`Outcome::Acted`]
+    /// where to go on. → [`Acted`](super::Outcome::Acted)
     Redrive {
         /// Which.
         filter: RedriveFilter,
-        /// The [`Outcome::Acted`] `next` of the operation before.
+        /// The [`Acted`](super::Outcome::Acted) `next` of the operation before.
         after: Option<JobKey>,
         /// Who.
         by: String,
     },
     /// Somebody deletes a submitted job with everything below it. Audited. At most [`SELECTED_MAX`] rows go at a time,
-    /// the deepest first; the outcome says whether there are more. → [`Outcome::Deleted`]
+    /// the deepest first; the outcome says whether there are more. → [`Deleted`](super::Outcome::Deleted)
     Delete {
         /// The submitted job.
         root: JobKey,
         /// Who.
         by: String,
     },
-    /// Somebody closes a gate, or changes until when it is closed. Audited. → [`Outcome::Done`]
+    /// Somebody closes a gate, or changes until when it is closed. Audited. → [`Done`](super::Outcome::Done)
     CloseGate {
         /// Which.
         gate: Gate,
@@ -270,7 +271,7 @@ pub enum Op {
         /// Who.
         by: String,
     },
-    /// Somebody opens a gate. Audited. → [`Outcome::Done`], whether it was closed or not
+    /// Somebody opens a gate. Audited. → [`Done`](super::Outcome::Done), whether it was closed or not
     OpenGate {
         /// Which.
         gate: Gate,
@@ -278,7 +279,7 @@ pub enum Op {
         by: String,
     },
     /// Delete trees that were over before a moment, and errors logged before another. Open trees stay. At most
-    /// [`SELECTED_MAX`] rows of each go at a time. → [`Outcome::Pruned`]
+    /// [`SELECTED_MAX`] rows of each go at a time. → [`Pruned`](super::Outcome::Pruned)
     Prune {
         /// For jobs.
         jobs_before: Timestamp,
@@ -289,7 +290,8 @@ pub enum Op {
 
 impl Op {
     /// Whether the operation waits in its place while the database is away. It does when it carries what a crawler
-    /// said or is told once: a crawler of the base protocol cannot be asked to say it again, and its operations must not
+    /// said or is told once: a crawler of the base protocol cannot be asked to say it again, and its operations must
+    /// not
     /// overtake each other.
     pub fn is_patient(&self) -> bool {
         match self {

@@ -73,7 +73,7 @@ pub enum Rejection {
     /// Too many gates are closed already.
     #[error("too many gates are closed: {limit}")]
     TooManyGates {
-        /// [`GATES_MAX`].
+        /// [`GATES_MAX`](super::GATES_MAX).
         limit: usize,
     },
     /// There is no such account.

@@ -202,9 +202,8 @@ pub enum Op {
     Disconnect(SessionKey),
     /// A server starts, or its database came back. Every session gets one full lease: nobody could say anything
     /// meanwhile, and other servers may be about to start, too. Until then no deadline passes of the jobs of that
-    /// server's
-    /// sessions, or of all after an outage of the database, and what was assigned has its whole accept time again. The
-    /// connections of a server that starts are gone. → [`Done`](super::Outcome::Done)
+    /// server's sessions, or of all after an outage of the database, and what was assigned has its whole accept time
+    /// again. The connections of a server that starts are gone. → [`Done`](super::Outcome::Done)
     Recover {
         /// The server.
         server: String,
@@ -291,8 +290,7 @@ pub enum Op {
 impl Op {
     /// Whether the operation waits in its place while the database is away. It does when it carries what a crawler
     /// said or is told once: a crawler of the base protocol cannot be asked to say it again, and its operations must
-    /// not
-    /// overtake each other.
+    /// not overtake each other.
     pub fn is_patient(&self) -> bool {
         match self {
             Self::Start { .. }

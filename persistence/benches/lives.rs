@@ -9,7 +9,6 @@ use std::time::Duration;
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession, Op, Outcome};
 use crawlwire_progress::view::JobSpec;
 use crawlwire_progress::{Policy, SessionKey, Store};
@@ -175,27 +174,9 @@ fn per_second(lives: usize, elapsed: Duration) -> f64 {
 }
 
 fn new_job(number: usize) -> NewJob {
-    NewJob {
-        public_id: format!("job-{number:09}"),
-        web_app_job_id: None,
-        account_id: "acme".to_owned(),
-        spec: JobSpec {
-            job_type: JobType::CrawlProject,
-            host: "https://git.example".to_owned(),
-            entity_id: Some(number.to_string()),
-            namespace_path: None,
-            entity_name: None,
-            priority: 1.0,
-            labels: Vec::new(),
-            provider: None,
-            user_id: None,
-            created_by_user_id: None,
-            tags: Vec::new(),
-            metadata: None,
-        },
-        access_token: None,
-        resume: false,
-        run_at: None,
-        limits: JobLimits::default(),
-    }
+    let spec = JobSpec {
+        entity_id: Some(number.to_string()),
+        ..JobSpec::new(JobType::CrawlProject, "https://git.example")
+    };
+    NewJob::new(format!("job-{number:09}"), "acme", spec)
 }

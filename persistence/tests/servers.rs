@@ -15,6 +15,17 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use support::{Kit, complete, discover, moved, new_job, token};
 use tokio::time::{Instant, timeout};
 
+/// Two servers on one database, `one` and `two`.
+async fn two_servers(database: &TestDatabase, clock: Option<&ManualClock>) -> (Kit, Kit) {
+    let open = async |name: &str| {
+        let mut config = database.config();
+        config.server = name.to_owned();
+        config.clock = clock.map(ManualClock::as_clock);
+        Kit::around(Database::open(config).await.unwrap())
+    };
+    (open("one").await, open("two").await)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_servers_start_and_claim_on_one_postgresql() {
     let Some(database) = TestDatabase::postgres().await else {
@@ -127,13 +138,7 @@ async fn a_server_that_returns_keeps_the_sessions_of_others() {
         return;
     };
     let clock = ManualClock::default();
-    let open = async |name: &str| {
-        let mut config = database.config();
-        config.server = name.to_owned();
-        config.clock = Some(clock.as_clock());
-        Kit::around(Database::open(config).await.unwrap())
-    };
-    let (one, two) = (open("one").await, open("two").await);
+    let (one, two) = two_servers(&database, Some(&clock)).await;
     let (mine, theirs) = (
         one.session_at("mine", "one").await,
         two.session_at("theirs", "two").await,
@@ -208,12 +213,7 @@ async fn a_commit_wakes_the_other_servers_and_not_its_own() {
     let Some(database) = TestDatabase::postgres().await else {
         return;
     };
-    let open = async |name: &str| {
-        let mut config = database.config();
-        config.server = name.to_owned();
-        Kit::around(Database::open(config).await.unwrap())
-    };
-    let (one, two) = (open("one").await, open("two").await);
+    let (one, two) = two_servers(&database, None).await;
     let woken = async |kit: &Kit| {
         timeout(Duration::from_secs(10), kit.store.woken())
             .await
@@ -266,13 +266,7 @@ async fn a_gate_that_two_servers_open_gives_its_time_once() {
         return;
     };
     let clock = ManualClock::default();
-    let open = async |name: &str| {
-        let mut config = database.config();
-        config.server = name.to_owned();
-        config.clock = Some(clock.as_clock());
-        Kit::around(Database::open(config).await.unwrap())
-    };
-    let (one, two) = (open("one").await, open("two").await);
+    let (one, two) = two_servers(&database, Some(&clock)).await;
     let peer = one.session("one").await;
     let job = one.submit().await;
     one.start(&job, &peer).await;
@@ -316,12 +310,7 @@ async fn a_crawler_whose_server_died_goes_on_at_another() {
     let Some(database) = TestDatabase::postgres().await else {
         return;
     };
-    let open = async |name: &str| {
-        let mut config = database.config();
-        config.server = name.to_owned();
-        Kit::around(Database::open(config).await.unwrap())
-    };
-    let (one, two) = (open("one").await, open("two").await);
+    let (one, two) = two_servers(&database, None).await;
     let before = one.known_at("before", "process-1", "one").await;
     let job = one.submit().await;
     one.start(&job, &before).await;

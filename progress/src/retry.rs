@@ -24,6 +24,16 @@ pub fn again(policy: &Policy, limits: &JobLimits, failures: i32) -> bool {
     i64::from(failures) <= i64::from(limits.retry_attempts.unwrap_or(policy.retry_attempts))
 }
 
+/// A number in `[0, 1)`, for [`delay`]: a step of SplitMix64 from a seed that the caller keeps. It spreads retries; nothing
+/// secret depends on it.
+pub fn chance(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut bits = *seed;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +54,14 @@ mod tests {
         let policy = Policy::default();
         assert!(!again(&policy, &limits, 1));
         assert_eq!(delay(&policy, &limits, 1, 1.0), Duration::from_secs(7200));
+    }
+
+    #[test]
+    fn chance_stays_in_range_and_differs() {
+        let mut seed = 1;
+        let numbers: Vec<_> = (0..1000).map(|_| chance(&mut seed)).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        assert!(numbers.windows(2).all(|pair| pair[0] != pair[1]));
     }
 
     #[test]

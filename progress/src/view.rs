@@ -8,7 +8,7 @@ use crate::admit::Capabilities;
 use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
 use crate::job::{JobLimits, PauseReason, State, Tree, Want};
 
-/// What a job is about. Never changes after submission.
+/// What a job is about. Never changes after submission, but for the priority.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobSpec {
     /// What to do.
@@ -21,7 +21,7 @@ pub struct JobSpec {
     pub namespace_path: Option<String>,
     /// The entity's name for people.
     pub entity_name: Option<String>,
-    /// Higher runs first. The only thing here that may change.
+    /// Higher runs first.
     pub priority: f64,
     /// Words that its crawler must have; children inherit them. Sorted, each once.
     pub labels: Vec<String>,
@@ -35,6 +35,26 @@ pub struct JobSpec {
     pub tags: Vec<String>,
     /// Anything the web app wants back, as JSON text of an object.
     pub metadata: Option<String>,
+}
+
+impl JobSpec {
+    /// What there must be; the priority is 1, and nothing else is said.
+    pub fn new(job_type: JobType, host: impl Into<String>) -> Self {
+        Self {
+            job_type,
+            host: host.into(),
+            entity_id: None,
+            namespace_path: None,
+            entity_name: None,
+            priority: 1.0,
+            labels: Vec::new(),
+            provider: None,
+            user_id: None,
+            created_by_user_id: None,
+            tags: Vec::new(),
+            metadata: None,
+        }
+    }
 }
 
 /// Where a job stands in its tree, and what children inherit.

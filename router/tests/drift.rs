@@ -234,17 +234,20 @@ async fn a_takeover_waits_for_another_server_to_see_the_end() {
     assert_eq!(one.arrows("a").await, ["submit", "claim", "adopt", "start"]);
 }
 
+/// A server that deletes at once what is over.
+fn that_keeps_nothing() -> Server {
+    let retention = Retention {
+        interval: Duration::from_millis(20),
+        max_job_age: Duration::ZERO,
+        max_error_age: Duration::ZERO,
+    };
+    let config = RouterConfig { retention, ..config() };
+    Server::with(config, Policy::default())
+}
+
 #[tokio::test]
 async fn what_was_over_long_ago_goes_and_what_is_open_stays() {
-    let config = RouterConfig {
-        retention: Retention {
-            interval: Duration::from_millis(20),
-            max_job_age: Duration::ZERO,
-            max_error_age: Duration::ZERO,
-        },
-        ..config()
-    };
-    let server = Server::with(config, Policy::default());
+    let server = that_keeps_nothing();
     let (crawler, job) = given(&server, "root").await;
     server.router.stop_dispatching();
     let entities: Vec<_> = (0..1200).map(|entity| entity.to_string()).collect();
@@ -275,15 +278,7 @@ async fn what_was_over_long_ago_goes_and_what_is_open_stays() {
 
 #[tokio::test]
 async fn a_prune_while_the_database_is_away_is_made_up_for() {
-    let config = RouterConfig {
-        retention: Retention {
-            interval: Duration::from_millis(20),
-            max_job_age: Duration::ZERO,
-            max_error_age: Duration::ZERO,
-        },
-        ..config()
-    };
-    let server = Server::with(config, Policy::default());
+    let server = that_keeps_nothing();
     let (crawler, _) = given(&server, "a").await;
     server.store.leave();
     let ended = tokio::spawn(crawler.begin(say::completed("a")).await);

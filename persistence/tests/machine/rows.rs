@@ -103,28 +103,19 @@ impl Row {
 }
 
 pub(crate) fn new_job(new: &Submission, run_at: Option<Timestamp>) -> NewJob {
+    let spec = JobSpec {
+        entity_id: Some("0".to_owned()),
+        namespace_path: Some("group/project".to_owned()),
+        priority: new.priority,
+        ..JobSpec::new(JobType::CrawlProject, host_name(new.host))
+    };
     NewJob {
-        public_id: job_name(new.job),
         web_app_job_id: new.theirs.map(their_name),
-        account_id: account_name(new.account),
-        spec: JobSpec {
-            job_type: JobType::CrawlProject,
-            host: host_name(new.host),
-            entity_id: Some("0".to_owned()),
-            namespace_path: Some("group/project".to_owned()),
-            entity_name: None,
-            priority: new.priority,
-            labels: Vec::new(),
-            provider: None,
-            user_id: None,
-            created_by_user_id: None,
-            tags: Vec::new(),
-            metadata: None,
-        },
         access_token: new.token.then(|| AccessToken::new(format!("glpat-{}", new.job))),
         resume: new.resume,
         run_at,
         limits: new.limits,
+        ..NewJob::new(job_name(new.job), account_name(new.account), spec)
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, ReadyQuery};
 use crawlwire_progress::view::{JobSpec, JobView, ProgressView, ReadyJob};
@@ -250,29 +249,17 @@ impl Peer {
 }
 
 pub(crate) fn new_job(number: u64) -> NewJob {
-    NewJob {
-        public_id: format!("job-{number:06}"),
-        web_app_job_id: None,
-        account_id: "acme".to_owned(),
-        spec: JobSpec {
-            job_type: JobType::CrawlProject,
-            host: "https://git.example".to_owned(),
-            entity_id: Some(format!("{number}")),
-            namespace_path: Some("group/project ü \"quoted\" \\ \n".to_owned()),
-            entity_name: Some("project".to_owned()),
-            priority: 1.0,
-            labels: Vec::new(),
-            provider: Some("gitlab-onprem".to_owned()),
-            user_id: Some("u1".to_owned()),
-            created_by_user_id: None,
-            tags: vec!["a".to_owned(), "b,c".to_owned()],
-            metadata: Some(r#"{"k":[1,null,"x"]}"#.to_owned()),
-        },
-        access_token: None,
-        resume: false,
-        run_at: None,
-        limits: JobLimits::default(),
-    }
+    let spec = JobSpec {
+        entity_id: Some(number.to_string()),
+        namespace_path: Some("group/project ü \"quoted\" \\ \n".to_owned()),
+        entity_name: Some("project".to_owned()),
+        provider: Some("gitlab-onprem".to_owned()),
+        user_id: Some("u1".to_owned()),
+        tags: vec!["a".to_owned(), "b,c".to_owned()],
+        metadata: Some(r#"{"k":[1,null,"x"]}"#.to_owned()),
+        ..JobSpec::new(JobType::CrawlProject, "https://git.example")
+    };
+    NewJob::new(format!("job-{number:06}"), "acme", spec)
 }
 
 pub(crate) fn acts(job: JobKey, act: Act) -> Op {

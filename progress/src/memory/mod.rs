@@ -17,6 +17,7 @@ use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
 use crate::job::{Job, State};
 use crate::plan::{Needs, Plan, plan};
 use crate::policy::Policy;
+use crate::retry::chance;
 use crate::store::{BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, Ticket};
 use crate::view::{
     AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
@@ -85,15 +86,6 @@ impl MemoryStore {
     pub fn rows(&self) -> Vec<Job> {
         self.tables().jobs.values().map(|row| row.loaded.job.clone()).collect()
     }
-}
-
-/// A step of SplitMix64, as a number in `[0, 1)`.
-fn chance(seed: &mut u64) -> f64 {
-    *seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut bits = *seed;
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Cuts one page out of items that are in order, by their row.

@@ -132,8 +132,6 @@ impl Batch<'_> {
     ) -> Fact {
         let key = JobKey(self.fresh_key());
         let spec = JobSpec {
-            job_type: item.job_type,
-            host: parent.host.clone(),
             entity_id: Some(item.entity_id),
             namespace_path: Some(item.namespace_path),
             entity_name: Some(item.entity_name),
@@ -141,9 +139,7 @@ impl Batch<'_> {
             labels: parent.labels.clone(),
             provider: parent.provider.clone(),
             user_id: parent.user_id.clone(),
-            created_by_user_id: None,
-            tags: Vec::new(),
-            metadata: None,
+            ..JobSpec::new(item.job_type, parent.host.as_str())
         };
         let row = NewJobRow {
             job: Job {

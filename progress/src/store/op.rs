@@ -32,6 +32,22 @@ pub struct NewJob {
     pub limits: JobLimits,
 }
 
+impl NewJob {
+    /// A job to be run at once, without a token, with the server's numbers.
+    pub fn new(public_id: impl Into<String>, account_id: impl Into<String>, spec: JobSpec) -> Self {
+        Self {
+            public_id: public_id.into(),
+            web_app_job_id: None,
+            account_id: account_id.into(),
+            spec,
+            access_token: None,
+            resume: false,
+            run_at: None,
+            limits: JobLimits::default(),
+        }
+    }
+}
+
 impl std::fmt::Debug for NewJob {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
         formatter

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crawlwire_progress::admit::{Capabilities, Gate};
-use crawlwire_progress::job::{JobLimits, Tree};
+use crawlwire_progress::job::Tree;
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
@@ -265,16 +265,7 @@ pub(crate) fn refused(refusal: Refusal) -> Outcome {
 }
 
 pub(crate) fn new_job(public_id: &str) -> NewJob {
-    NewJob {
-        public_id: public_id.to_owned(),
-        web_app_job_id: None,
-        account_id: "acme".to_owned(),
-        spec: spec("root"),
-        access_token: None,
-        resume: false,
-        run_at: None,
-        limits: JobLimits::default(),
-    }
+    NewJob::new(public_id, "acme", spec("root"))
 }
 
 pub(crate) fn with_token(public_id: &str, token: &str) -> NewJob {
@@ -293,18 +284,10 @@ pub(crate) fn named(public_id: &str, web_app_job_id: &str) -> NewJob {
 
 pub(crate) fn spec(entity: &str) -> JobSpec {
     JobSpec {
-        job_type: JobType::CrawlGroup,
-        host: HOST.to_owned(),
         entity_id: Some(entity.to_owned()),
-        namespace_path: None,
-        entity_name: None,
-        priority: 1.0,
-        labels: Vec::new(),
         provider: Some("gitlab-onprem".to_owned()),
         user_id: Some("user-1".to_owned()),
-        created_by_user_id: None,
-        tags: Vec::new(),
-        metadata: None,
+        ..JobSpec::new(JobType::CrawlGroup, HOST)
     }
 }
 

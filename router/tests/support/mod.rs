@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::{NewJob, Outcome, Paging};
 use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView, ProgressView};
 use crawlwire_progress::{Arrow, Fact, Policy, Store};
@@ -363,29 +362,12 @@ pub(crate) fn failed(processed: Processed) -> String {
 }
 
 pub(crate) fn new_job(id: &str) -> NewJob {
-    NewJob {
-        public_id: id.to_owned(),
-        web_app_job_id: None,
-        account_id: "acme".to_owned(),
-        spec: JobSpec {
-            job_type: JobType::CrawlGroup,
-            host: "gitlab.example".to_owned(),
-            entity_id: Some(format!("entity-{id}")),
-            namespace_path: Some("group".to_owned()),
-            entity_name: None,
-            priority: 1.0,
-            labels: Vec::new(),
-            provider: None,
-            user_id: None,
-            created_by_user_id: None,
-            tags: Vec::new(),
-            metadata: None,
-        },
-        access_token: None,
-        resume: false,
-        run_at: None,
-        limits: JobLimits::default(),
-    }
+    let spec = JobSpec {
+        entity_id: Some(format!("entity-{id}")),
+        namespace_path: Some("group".to_owned()),
+        ..JobSpec::new(JobType::CrawlGroup, "gitlab.example")
+    };
+    NewJob::new(id, "acme", spec)
 }
 
 /// A job of another account.

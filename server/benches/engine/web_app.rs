@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::NewJob;
 use crawlwire_progress::view::JobSpec;
 use crawlwire_protocol::message::JobType;
@@ -89,27 +88,10 @@ pub(crate) fn request(number: usize) -> String {
 
 /// The same, past HTTP.
 pub(crate) fn new_job(number: usize) -> NewJob {
-    NewJob {
-        public_id: uuid::Uuid::now_v7().to_string(),
-        web_app_job_id: None,
-        account_id: format!("account-{}", number % ACCOUNTS),
-        spec: JobSpec {
-            job_type: JobType::CrawlProject,
-            host: HOST.to_owned(),
-            entity_id: Some(number.to_string()),
-            namespace_path: None,
-            entity_name: None,
-            priority: 1.0,
-            labels: Vec::new(),
-            provider: None,
-            user_id: None,
-            created_by_user_id: None,
-            tags: Vec::new(),
-            metadata: None,
-        },
-        access_token: None,
-        resume: false,
-        run_at: None,
-        limits: JobLimits::default(),
-    }
+    let spec = JobSpec {
+        entity_id: Some(number.to_string()),
+        ..JobSpec::new(JobType::CrawlProject, HOST)
+    };
+    let public_id = uuid::Uuid::now_v7().to_string();
+    NewJob::new(public_id, format!("account-{}", number % ACCOUNTS), spec)
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::checker::{Acknowledged, check};
@@ -25,21 +24,6 @@ fn start(database: TestDatabase) -> TestServer {
         .set("SOCKET_HEARTBEAT_TIMEOUT", LEASE.as_millis())
         .set("SOCKET_MAX_CONCURRENT_JOBS", 2)
         .start()
-}
-
-/// Everything a crawler can say about a job as if it held it; how many lines that is.
-fn say_everything(crawler: &mut Crawler, job: &str) -> usize {
-    crawler.started(job);
-    crawler.progress(job, 0.99, 99);
-    crawler.discovered(job, &[("crawl_project", "of a ghost")]);
-    crawler.say(
-        "token_refresh_request",
-        Some(job),
-        &json!({ "current_token_expired": true }),
-    );
-    crawler.failed(job, false);
-    crawler.completed(job);
-    6
 }
 
 /// Lines of a crawler about a job that were refused because it is not, or no more, its own.
@@ -71,7 +55,7 @@ fn whoever_slept_past_its_lease_is_not_believed(database: TestDatabase) {
     zombie.settle(&api);
     zombie.signal("STOP");
     // It goes on talking, and its words get no further than its own buffer.
-    let said = jobs.each_ref().map(|job| say_everything(&mut zombie, job));
+    let said = jobs.each_ref().map(|job| zombie.say_everything(job));
 
     let mut other = server.crawler().beating(BEAT);
     let mut given = [other.assignment().id, other.assignment().id];

@@ -6,7 +6,7 @@ use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Api, Crawler, Setup, on_both_databases, wait_until};
+use crate::support::{Api, Setup, on_both_databases, wait_until};
 
 on_both_databases!(
     a_killed_crawlers_job_goes_to_another,
@@ -15,20 +15,6 @@ on_both_databases!(
     an_attempt_that_takes_too_long_is_over,
     a_job_that_nobody_begins_is_put_aside,
 );
-
-/// Everything a crawler can say about a job, as if it held it.
-fn say_everything(crawler: &mut Crawler, job: &str) {
-    crawler.started(job);
-    crawler.progress(job, 0.99, 99);
-    crawler.discovered(job, &[("crawl_project", "of a ghost")]);
-    crawler.say(
-        "token_refresh_request",
-        Some(job),
-        &json!({ "current_token_expired": false }),
-    );
-    crawler.failed(job, false);
-    crawler.completed(job);
-}
 
 /// What a job looks like and what happened to it; what must not change.
 fn life(api: &Api, job: &str) -> [Value; 3] {
@@ -61,7 +47,7 @@ fn a_killed_crawlers_job_goes_to_another(database: TestDatabase) {
     // Late words of whoever is not the holder, before and after the end.
     let mut ghost = server.crawler_process();
     let before = life(&api, &job);
-    say_everything(&mut ghost, &job);
+    ghost.say_everything(&job);
     ghost.settle(&api);
     assert_eq!(life(&api, &job), before);
     second.completed(&job);
@@ -71,9 +57,9 @@ fn a_killed_crawlers_job_goes_to_another(database: TestDatabase) {
         (&json!(2), &json!(1), &json!(0))
     );
     let before = life(&api, &job);
-    say_everything(&mut ghost, &job);
+    ghost.say_everything(&job);
     ghost.settle(&api);
-    say_everything(&mut second, &job);
+    second.say_everything(&job);
     second.settle(&api);
     assert_eq!(life(&api, &job), before);
     assert_eq!(
@@ -116,7 +102,7 @@ fn a_lost_connection_is_no_lost_job(database: TestDatabase) {
     wait_until("it is gone", || api.crawlers().is_empty().then_some(()));
     let before = life(&api, &jobs[1]);
     let mut stranger = server.crawler_process();
-    say_everything(&mut stranger, &jobs[1]);
+    stranger.say_everything(&jobs[1]);
     stranger.settle(&api);
     assert_eq!(life(&api, &jobs[1]), before);
 }
@@ -180,7 +166,7 @@ fn an_attempt_that_takes_too_long_is_over(database: TestDatabase) {
     assert_eq!((&ended["attempt"], &ended["failures"]), (&json!(2), &json!(2)));
     let before = life(&api, &job);
     for mut late in [crawler, other] {
-        say_everything(&mut late, &job);
+        late.say_everything(&job);
         late.settle(&api);
         assert_eq!(life(&api, &job), before);
     }

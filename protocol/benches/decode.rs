@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crawlwire_protocol::explain::explain;
 use crawlwire_protocol::limits::LINE_BYTES_MAX_DEFAULT;
-use crawlwire_protocol::{CrawlerMessage, Decoded, decode, encode};
+use crawlwire_protocol::{CrawlerMessage, Decoded, Dialect, decode, encode, fingerprint, peek};
 
 const PROGRESS: &str = r#"{"type":"job_progress","timestamp":"2024-01-15T10:30:15Z","job_id":"job-123","data":{"progress":[{"entity_type":"projects","total_discovered":150,"total_processed":45,"current_page":5,"items_per_page":10}],"overall_completion":0.35,"time_elapsed":45000,"estimated_time_remaining":90000,"job_type":"group"}}"#;
 const HEARTBEAT: &str = r#"{"type":"heartbeat","timestamp":"2024-01-15T10:30:00Z","data":{"active_jobs":2,"last_activity":"2024-01-15T10:29:45Z","system_status":"crawling"}}"#;
@@ -32,7 +32,7 @@ fn messages(samples: usize) {
     let (envelope, body) = PROGRESS.split_once(",\"data\":").expect("data comes last");
     let type_last = format!("{{\"data\":{},{}}}", &body[..body.len() - 1], &envelope[1..]);
     let refused = PROGRESS.replace("\"total_processed\":45", "\"total_processed\":-45");
-    let Ok(Decoded::Known(progress)) = decode::<CrawlerMessage>(PROGRESS.as_bytes()) else {
+    let Ok(Decoded::Known(progress)) = decode::<CrawlerMessage>(PROGRESS.as_bytes(), Dialect::Base) else {
         panic!("the sample is a message")
     };
 
@@ -41,22 +41,39 @@ fn messages(samples: usize) {
         PROGRESS.len(),
         HEARTBEAT.len()
     );
-    let decoding = |name: &str, line: &str| {
-        show(
-            name,
-            median(samples, || decode::<CrawlerMessage>(black_box(line.as_bytes())).is_ok()),
-        )
+    let decoding = |name: &str, line: &str, dialect| {
+        let decoded = || decode::<CrawlerMessage>(black_box(line.as_bytes()), dialect).is_ok();
+        show(name, median(samples, decoded))
     };
-    let one_pass = decoding("decode job_progress, one pass", PROGRESS);
-    let two_step = decoding("decode job_progress, type after data", &type_last);
-    decoding("decode heartbeat", HEARTBEAT);
-    decoding("decode a refused job_progress", &refused);
+    let one_pass = decoding("decode job_progress, one pass", PROGRESS, Dialect::Base);
+    let two_step = decoding("decode job_progress, type after data", &type_last, Dialect::Base);
+    decoding("decode heartbeat", HEARTBEAT, Dialect::Base);
+    decoding("decode a refused job_progress", &refused, Dialect::Base);
+    let marked = PROGRESS.replace(",\"data\":", ",\"fence\":4,\"n\":17,\"data\":");
+    let session = decoding(
+        "decode job_progress with its marks, session dialect",
+        &marked,
+        Dialect::Session,
+    );
+    decoding(
+        "decode the same in the base dialect, marks unknown",
+        &marked,
+        Dialect::Base,
+    );
+    show(
+        "peek at the same",
+        median(samples, || peek(black_box(marked.as_bytes())).seq),
+    );
+    show(
+        "fingerprint of the same",
+        median(samples, || fingerprint(black_box(marked.as_bytes()))),
+    );
     let value = || serde_json::from_str::<serde_json::Value>(black_box(PROGRESS)).is_ok();
     let value = show("job_progress as a serde_json::Value, unchecked", median(samples, value));
     show(
         "explain a refused job_progress",
         median(samples, || {
-            explain::<CrawlerMessage>(black_box(refused.as_bytes())).len()
+            explain::<CrawlerMessage>(black_box(refused.as_bytes()), Dialect::Base).len()
         }),
     );
     show(
@@ -64,9 +81,10 @@ fn messages(samples: usize) {
         median(samples, || encode(black_box(&progress)).is_ok()),
     );
     println!(
-        "one pass : two steps : Value = 1 : {:.2} : {:.2}",
+        "one pass : two steps : Value : session = 1 : {:.2} : {:.2} : {:.2}",
         two_step / one_pass,
-        value / one_pass
+        value / one_pass,
+        session / one_pass
     );
 }
 
@@ -121,7 +139,9 @@ fn hostile_lines(samples: usize) {
         ("white space", filled("", " ", "{")),
     ];
     for (name, line) in lines {
-        let took = median(samples, || explain::<CrawlerMessage>(black_box(line.as_bytes())).len());
+        let took = median(samples, || {
+            explain::<CrawlerMessage>(black_box(line.as_bytes()), Dialect::Base).len()
+        });
         println!("{:>9.1} ms  explain 1 MiB: {name}", took / 1e6);
     }
 }

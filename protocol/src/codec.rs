@@ -8,9 +8,11 @@ use serde::ser::{Error as _, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::bounded::Whole;
+use crate::decode_error::{DecodeError, DecodeErrorKind};
+use crate::dialect::{Dialect, FenceNo, Mark, Marks, Seq};
 use crate::envelope::{Custom, Envelope, JobId, Message, WireTime};
-use crate::error::{Category, Classify, Severity};
-use crate::limits::{NESTING_MAX, TYPE_NAME_CHARS_MAX};
+use crate::limits::{NESTING_MAX, TYPE_NAME_CHARS_MAX, WHOLE_MAX};
 
 /// What a good line holds.
 #[derive(Debug, Clone)]
@@ -31,58 +33,7 @@ impl<M: Message> Decoded<M> {
     }
 }
 
-/// Why a line is not a message. It names a place and a kind, never what stood there: a line may hold a token.
-///
-/// All violations with their JSON pointers come from `explain` (feature `explain`).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} at column {column}")]
-pub struct DecodeError {
-    /// What is wrong.
-    pub kind: DecodeErrorKind,
-    /// Where reading stopped, roughly: the byte's number in the line, counted from 1; 0 when no place can be named.
-    pub column: usize,
-}
-
-/// The kinds of [`DecodeError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum DecodeErrorKind {
-    /// The bytes are not UTF-8.
-    #[error("not UTF-8")]
-    NotUtf8,
-    /// More than [`NESTING_MAX`] levels.
-    #[error("nested too deeply")]
-    TooDeep,
-    /// The text is not JSON.
-    #[error("not JSON")]
-    NotJson,
-    /// The JSON breaks a rule of the protocol.
-    #[error("not a valid message")]
-    Invalid,
-}
-
-impl Classify for DecodeError {
-    fn category(&self) -> Category {
-        match self.kind {
-            DecodeErrorKind::Invalid => Category::MessageValidation,
-            _ => Category::MessageParsing,
-        }
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Low
-    }
-
-    fn code(&self) -> &'static str {
-        match self.kind {
-            DecodeErrorKind::NotUtf8 => "not_utf8",
-            DecodeErrorKind::TooDeep => "nested_too_deeply",
-            DecodeErrorKind::NotJson => "not_json",
-            DecodeErrorKind::Invalid => "invalid_message",
-        }
-    }
-}
-
-/// Reads one line, with or without its newline.
+/// Reads one line of a dialect, with or without its newline.
 ///
 /// A message whose `type` comes before its `data`, as every known peer writes it, is read in a single pass; otherwise
 /// `data` is skipped over first and read when the type is known.
@@ -90,7 +41,7 @@ impl Classify for DecodeError {
 /// # Errors
 /// When the line is not UTF-8, not JSON, nested too deeply, or breaks a rule of the protocol. A type that is not part
 /// of `M` is no error here: see [`Decoded::Custom`].
-pub fn decode<M: Message>(line: &[u8]) -> Result<Decoded<M>, DecodeError> {
+pub fn decode<M: Message>(line: &[u8], dialect: Dialect) -> Result<Decoded<M>, DecodeError> {
     let text = std::str::from_utf8(line).map_err(|error| DecodeError {
         kind: DecodeErrorKind::NotUtf8,
         column: error.valid_up_to() + 1,
@@ -102,11 +53,14 @@ pub fn decode<M: Message>(line: &[u8]) -> Result<Decoded<M>, DecodeError> {
         });
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let walked = deserializer.deserialize_map(EnvelopeVisitor(PhantomData));
+    let walked = deserializer.deserialize_map(EnvelopeVisitor {
+        dialect,
+        set: PhantomData,
+    });
     let walked = walked.and_then(|walked| deserializer.end().map(|()| walked));
     walked
         .map_err(|error| position(text, &error))
-        .and_then(|walked| walked.finish(text))
+        .and_then(|walked| walked.finish(text, dialect))
         .map_err(|column| {
             // A value of the wrong kind may stop the reading before a syntax error does.
             let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
@@ -174,6 +128,7 @@ enum Field {
     Type,
     Timestamp,
     JobId,
+    Mark(Mark),
     Data,
     Unknown,
 }
@@ -194,6 +149,9 @@ impl<'de> Deserialize<'de> for Field {
                     "type" => Field::Type,
                     "timestamp" => Field::Timestamp,
                     "job_id" => Field::JobId,
+                    "seq" => Field::Mark(Mark::Seq),
+                    "fence" => Field::Mark(Mark::Fence),
+                    "n" => Field::Mark(Mark::N),
                     "data" => Field::Data,
                     _ => Field::Unknown,
                 })
@@ -210,37 +168,43 @@ enum TypeName<M: Message> {
     Unknown(String),
 }
 
-impl<'de, M: Message> Deserialize<'de> for TypeName<M> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TypeVisitor<M>(PhantomData<M>);
+/// Reads a value of `type`.
+struct TypeSeed<M> {
+    dialect: Dialect,
+    set: PhantomData<M>,
+}
 
-        impl<M: Message> Visitor<'_> for TypeVisitor<M> {
-            type Value = TypeName<M>;
+impl<'de, M: Message> DeserializeSeed<'de> for TypeSeed<M> {
+    type Value = TypeName<M>;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("a message type")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<TypeName<M>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<TypeName<M>, E> {
-                Ok(match M::kind_named(name) {
-                    Some(kind) => TypeName::Known(kind),
-                    None => TypeName::Unknown(name.chars().take(TYPE_NAME_CHARS_MAX).collect()),
-                })
-            }
-        }
+impl<M: Message> Visitor<'_> for TypeSeed<M> {
+    type Value = TypeName<M>;
 
-        deserializer.deserialize_str(TypeVisitor(PhantomData))
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a message type")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<TypeName<M>, E> {
+        Ok(match M::kind_named(name, self.dialect) {
+            Some(kind) => TypeName::Known(kind),
+            None => TypeName::Unknown(name.chars().take(TYPE_NAME_CHARS_MAX).collect()),
+        })
     }
 }
 
 /// Reads a body of a kind that is known by now.
-struct BodySeed<M: Message>(M::Kind);
+struct BodySeed<M: Message>(M::Kind, Dialect);
 
 impl<'de, M: Message> DeserializeSeed<'de> for BodySeed<M> {
     type Value = M;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<M, D::Error> {
-        M::read_body(self.0, deserializer)
+        M::read_body(self.0, self.1, deserializer)
     }
 }
 
@@ -255,47 +219,79 @@ struct Walked<'de, M: Message> {
     type_name: TypeName<M>,
     timestamp: WireTime,
     job_id: Option<JobId>,
+    marks: Marks,
     data: Data<'de, M>,
 }
 
 impl<M: Message> Walked<'_, M> {
     /// Reads what was skipped over, a slice of `text`. The error is where reading stopped.
-    fn finish(self, text: &str) -> Result<Decoded<M>, usize> {
+    fn finish(self, text: &str, dialect: Dialect) -> Result<Decoded<M>, usize> {
         let Self {
             type_name,
             timestamp,
             job_id,
+            marks,
             data,
         } = self;
-        match (type_name, data) {
-            (TypeName::Known(_), Data::Typed(message)) => Ok(Decoded::Known(Envelope {
-                timestamp,
-                job_id,
-                message,
-            })),
+        let message = match (type_name, data) {
+            (TypeName::Known(_), Data::Typed(message)) => message,
             (TypeName::Known(kind), Data::Raw(raw)) => {
                 let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
-                let message = M::read_body(kind, raw).map_err(|error| start + position(raw.get(), &error))?;
-                Ok(Decoded::Known(Envelope {
-                    timestamp,
-                    job_id,
-                    message,
-                }))
+                M::read_body(kind, dialect, raw).map_err(|error| start + position(raw.get(), &error))?
             }
             (TypeName::Unknown(type_name), Data::Raw(raw)) if raw.get().starts_with('{') => {
-                Ok(Decoded::Custom(Custom {
+                return Ok(Decoded::Custom(Custom {
                     type_name,
                     timestamp,
                     job_id,
+                    marks,
                     data: raw.to_owned(),
-                }))
+                }));
             }
-            _ => Err(0),
-        }
+            _ => return Err(0),
+        };
+        Ok(Decoded::Known(Envelope {
+            timestamp,
+            job_id,
+            marks,
+            message,
+        }))
     }
 }
 
-struct EnvelopeVisitor<M>(PhantomData<M>);
+/// Reads a mark into its place, once.
+fn read_mark<'de, A: MapAccess<'de>>(map: &mut A, marks: &mut Marks, mark: Mark) -> Result<(), A::Error> {
+    if marks.has(mark) {
+        return Err(de::Error::duplicate_field(mark.as_str()));
+    }
+    match mark {
+        Mark::Seq => marks.seq = Some(map.next_value::<Seq>()?),
+        Mark::Fence => marks.fence = Some(map.next_value::<FenceNo>()?),
+        Mark::N => marks.n = Some(map.next_value::<Whole<0, WHOLE_MAX>>()?.get()),
+    }
+    Ok(())
+}
+
+struct EnvelopeVisitor<M> {
+    dialect: Dialect,
+    set: PhantomData<M>,
+}
+
+impl<M: Message> EnvelopeVisitor<M> {
+    /// Whether the envelope has what the type asks for.
+    fn check<E: de::Error>(&self, kind: M::Kind, job_id: Option<&JobId>, marks: Marks) -> Result<(), E> {
+        if job_id.is_none() && M::job_id_required(kind) {
+            return Err(E::missing_field("job_id"));
+        }
+        if self.dialect == Dialect::Base {
+            return Ok(());
+        }
+        match M::marks(kind).iter().find(|mark| !marks.has(**mark)) {
+            Some(mark) => Err(E::missing_field(mark.as_str())),
+            None => Ok(()),
+        }
+    }
+}
 
 impl<'de, M: Message> Visitor<'de> for EnvelopeVisitor<M> {
     type Value = Walked<'de, M>;
@@ -308,43 +304,53 @@ impl<'de, M: Message> Visitor<'de> for EnvelopeVisitor<M> {
         let mut type_name: Option<TypeName<M>> = None;
         let mut timestamp: Option<WireTime> = None;
         let mut job_id: Option<JobId> = None;
+        let mut marks = Marks::default();
         let mut data: Option<Data<M>> = None;
         while let Some(field) = map.next_key()? {
             match field {
                 Field::Type if type_name.is_some() => return Err(de::Error::duplicate_field("type")),
-                Field::Type => type_name = Some(map.next_value()?),
+                Field::Type => {
+                    type_name = Some(map.next_value_seed(TypeSeed {
+                        dialect: self.dialect,
+                        set: PhantomData,
+                    })?);
+                }
                 Field::Timestamp if timestamp.is_some() => return Err(de::Error::duplicate_field("timestamp")),
                 Field::Timestamp => timestamp = Some(map.next_value()?),
                 Field::JobId if job_id.is_some() => return Err(de::Error::duplicate_field("job_id")),
                 Field::JobId => job_id = Some(map.next_value()?),
+                Field::Mark(mark) if self.dialect == Dialect::Session => read_mark(&mut map, &mut marks, mark)?,
                 Field::Data if data.is_some() => return Err(de::Error::duplicate_field("data")),
                 Field::Data => {
                     data = Some(match &type_name {
-                        Some(TypeName::Known(kind)) => Data::Typed(map.next_value_seed(BodySeed::<M>(*kind))?),
+                        Some(TypeName::Known(kind)) => {
+                            Data::Typed(map.next_value_seed(BodySeed::<M>(*kind, self.dialect))?)
+                        }
                         _ => Data::Raw(map.next_value()?),
                     })
                 }
-                Field::Unknown => {
+                Field::Mark(_) | Field::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
         let type_name = type_name.ok_or_else(|| de::Error::missing_field("type"))?;
         let timestamp = timestamp.ok_or_else(|| de::Error::missing_field("timestamp"))?;
-        if job_id.is_none() && matches!(&type_name, TypeName::Known(kind) if M::job_id_required(*kind)) {
-            return Err(de::Error::missing_field("job_id"));
+        if let TypeName::Known(kind) = &type_name {
+            self.check(*kind, job_id.as_ref(), marks)?;
         }
         let data = data.ok_or_else(|| de::Error::missing_field("data"))?;
         Ok(Walked {
             type_name,
             timestamp,
             job_id,
+            marks,
             data,
         })
     }
 }
 
-/// An envelope as it is written: type, timestamp, job id, data, in this order so that readers need one pass.
+/// An envelope as it is written: type, timestamp, job id, marks, data, in this order so that readers need one pass.
 struct OnTheWire<'a, M>(&'a Envelope<M>);
 
 struct Body<'a, M>(&'a M);
@@ -360,6 +366,7 @@ impl<M: Message> Serialize for OnTheWire<'_, M> {
         let Envelope {
             timestamp,
             job_id,
+            marks: Marks { seq, fence, n },
             message,
         } = self.0;
         let kind = message.kind();
@@ -371,6 +378,15 @@ impl<M: Message> Serialize for OnTheWire<'_, M> {
         map.serialize_entry("timestamp", timestamp)?;
         if let Some(job_id) = job_id {
             map.serialize_entry("job_id", job_id)?;
+        }
+        if let Some(seq) = seq {
+            map.serialize_entry(Mark::Seq.as_str(), seq)?;
+        }
+        if let Some(fence) = fence {
+            map.serialize_entry(Mark::Fence.as_str(), fence)?;
+        }
+        if let Some(n) = n {
+            map.serialize_entry(Mark::N.as_str(), n)?;
         }
         map.serialize_entry("data", &Body(message))?;
         map.end()
@@ -397,7 +413,7 @@ mod tests {
     fn deep_unknown_fields_are_refused_whatever_the_order() {
         let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
         let line = format!(r#"{{"type":"x","timestamp":"t","data":{{}},"extra":{deep}}}"#);
-        let error = decode::<CrawlerMessage>(line.as_bytes()).unwrap_err();
+        let error = decode::<CrawlerMessage>(line.as_bytes(), Dialect::Base).unwrap_err();
         assert_eq!(error.kind, DecodeErrorKind::TooDeep);
     }
 
@@ -412,12 +428,14 @@ mod tests {
             access_token: AccessToken::new("glpat-secret"),
             priority: 1.0,
             resume: false,
+            checkpoint: None,
+            attempt: None,
         };
         let envelope = Envelope::now(WebAppMessage::JobAssignment(assignment));
         assert!(!format!("{envelope:?}").contains("glpat"));
         let line = encode(&envelope).unwrap();
         assert!(line.ends_with(b"\n"));
-        let Decoded::Known(back) = decode::<WebAppMessage>(&line).unwrap() else {
+        let Decoded::Known(back) = decode::<WebAppMessage>(&line, Dialect::Base).unwrap() else {
             panic!("known type")
         };
         assert_eq!(back, envelope);
@@ -426,7 +444,7 @@ mod tests {
     #[test]
     fn an_unknown_type_is_kept_with_its_data() {
         let line = br#"{"data":{"a":1},"type":"custom_job_event","timestamp":"now","job_id":"j"}"#;
-        let Decoded::Custom(custom) = decode::<CrawlerMessage>(line).unwrap() else {
+        let Decoded::Custom(custom) = decode::<CrawlerMessage>(line, Dialect::Base).unwrap() else {
             panic!("custom type")
         };
         assert_eq!(

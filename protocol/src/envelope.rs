@@ -6,6 +6,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
+use crate::dialect::{Dialect, Mark, Marks};
+
 /// A message with its envelope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope<M> {
@@ -13,6 +15,8 @@ pub struct Envelope<M> {
     pub timestamp: WireTime,
     /// The job the message speaks of. Always there for the types whose [`Message::job_id_required`] says so.
     pub job_id: Option<JobId>,
+    /// What the session dialect adds; none of them in the base dialect.
+    pub marks: Marks,
     /// The typed body.
     pub message: M,
 }
@@ -23,6 +27,7 @@ impl<M> Envelope<M> {
         Self {
             timestamp: WireTime::now(),
             job_id: None,
+            marks: Marks::default(),
             message,
         }
     }
@@ -32,6 +37,7 @@ impl<M> Envelope<M> {
         Self {
             timestamp: WireTime::now(),
             job_id: Some(job_id),
+            marks: Marks::default(),
             message,
         }
     }
@@ -48,6 +54,8 @@ pub struct Custom {
     pub timestamp: WireTime,
     /// As in [`Envelope::job_id`].
     pub job_id: Option<JobId>,
+    /// As in [`Envelope::marks`].
+    pub marks: Marks,
     /// The `data` object, unread.
     pub data: Box<RawValue>,
 }
@@ -59,6 +67,7 @@ impl fmt::Debug for Custom {
             .field("type_name", &self.type_name)
             .field("timestamp", &self.timestamp)
             .field("job_id", &self.job_id)
+            .field("marks", &self.marks)
             .finish_non_exhaustive()
     }
 }
@@ -132,19 +141,13 @@ impl From<String> for WireTime {
 }
 
 #[cfg(feature = "schema")]
-impl schemars::JsonSchema for WireTime {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "WireTime".into()
-    }
+mod schema {
+    use super::{JobId, WireTime};
+    use crate::schema::inline_schema;
 
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        // No `format`: a time that cannot be read is accepted and ignored.
-        schemars::json_schema!({ "type": "string" })
-    }
+    // No `format`: a time that cannot be read is accepted and ignored.
+    inline_schema!(WireTime, "WireTime", { "type": "string" });
+    inline_schema!(JobId, "JobId", { "type": "string", "minLength": 1 });
 }
 
 /// A closed set of messages that travel in one direction. Implemented by [`CrawlerMessage`](crate::CrawlerMessage) and
@@ -153,26 +156,58 @@ pub trait Message: Sized + Send + 'static {
     /// The types of the set, without bodies.
     type Kind: Copy + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static;
 
-    /// Every type of the set, in the order of the protocol page.
+    /// Every type of the set, those of both dialects, in the order of the protocol pages.
     const KINDS: &'static [Self::Kind];
+
+    /// The types that a dialect knows, in the same order.
+    fn kinds(dialect: Dialect) -> impl Iterator<Item = Self::Kind> {
+        let known = move |kind: &Self::Kind| dialect == Dialect::Session || !Self::is_extension(*kind);
+        Self::KINDS.iter().copied().filter(known)
+    }
 
     /// Which type this message has.
     fn kind(&self) -> Self::Kind;
 
-    /// The type with this name on the wire.
-    fn kind_named(name: &str) -> Option<Self::Kind>;
+    /// The type with this name on the wire, when the dialect knows it.
+    fn kind_named(name: &str, dialect: Dialect) -> Option<Self::Kind>;
 
     /// The name of a type on the wire.
     fn name_of(kind: Self::Kind) -> &'static str;
 
+    /// Whether the session dialect alone knows the type.
+    fn is_extension(kind: Self::Kind) -> bool;
+
     /// Whether the envelope must name a job.
     fn job_id_required(kind: Self::Kind) -> bool;
 
-    /// Reads the body of a known type.
+    /// The marks that the envelope must have in the session dialect.
+    fn marks(kind: Self::Kind) -> &'static [Mark];
+
+    /// Whether a message of this type is numbered, kept by its sender and sent again until it is settled. Session
+    /// dialect only.
+    fn lasting(kind: Self::Kind) -> bool {
+        Self::marks(kind).contains(&Mark::Seq)
+    }
+
+    /// Whether the envelope must name the lease. Session dialect only.
+    fn needs_fence(kind: Self::Kind) -> bool {
+        Self::marks(kind).contains(&Mark::Fence)
+    }
+
+    /// Whether the envelope must have `n`. Session dialect only.
+    fn needs_n(kind: Self::Kind) -> bool {
+        Self::marks(kind).contains(&Mark::N)
+    }
+
+    /// Reads the body of a known type in the words of a dialect.
     ///
     /// # Errors
     /// Whatever the deserializer says of a body that breaks a rule.
-    fn read_body<'de, D: Deserializer<'de>>(kind: Self::Kind, deserializer: D) -> Result<Self, D::Error>;
+    fn read_body<'de, D: Deserializer<'de>>(
+        kind: Self::Kind,
+        dialect: Dialect,
+        deserializer: D,
+    ) -> Result<Self, D::Error>;
 
     /// Writes the body as it goes over the wire, secrets included.
     ///
@@ -180,7 +215,7 @@ pub trait Message: Sized + Send + 'static {
     /// Whatever the serializer says.
     fn write_body<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 
-    /// The JSON Schema of the body of a type.
+    /// The JSON Schema of the body of a type in a dialect.
     #[cfg(feature = "schema")]
-    fn body_schema(kind: Self::Kind, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
+    fn body_schema(kind: Self::Kind, dialect: Dialect, generator: &mut schemars::SchemaGenerator) -> schemars::Schema;
 }

@@ -38,6 +38,22 @@ pub enum Category {
 }
 
 impl Category {
+    /// All twelve, in the order of the taxonomy.
+    pub const ALL: [Self; 12] = [
+        Self::Connection,
+        Self::MessageParsing,
+        Self::MessageValidation,
+        Self::Database,
+        Self::JobProcessing,
+        Self::Authentication,
+        Self::RateLimiting,
+        Self::Network,
+        Self::Timeout,
+        Self::Resource,
+        Self::Configuration,
+        Self::Internal,
+    ];
+
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +88,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All four, the mildest first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
+
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -12,13 +12,14 @@ use std::sync::LazyLock;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use self::judge::Judge;
 pub use self::judge::Rules;
 use crate::codec::nests_too_deeply;
-use crate::limits::NESTING_MAX;
-use crate::{CrawlerMessage, Decoded, Message, WebAppMessage, decode};
+use crate::limits::{NESTING_MAX, WHOLE_MAX};
+use crate::{CrawlerMessage, Decoded, Dialect, Message, WebAppMessage, decode};
 
 /// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -41,54 +42,129 @@ impl Violation {
 
 /// A set of messages whose schemas are at hand.
 pub trait Explain: Message {
-    /// The committed schemas, compiled, by type name.
-    fn rules() -> &'static BTreeMap<&'static str, Rules>;
+    /// The committed schemas of a dialect, compiled, by type name.
+    fn rules(dialect: Dialect) -> &'static BTreeMap<&'static str, Rules>;
 }
 
-macro_rules! rules {
-    ($set:ty: $($name:literal),+) => {
-        impl Explain for $set {
-            fn rules() -> &'static BTreeMap<&'static str, Rules> {
-                static RULES: LazyLock<BTreeMap<&'static str, Rules>> = LazyLock::new(|| {
-                    BTreeMap::from([$(($name, Rules::compile(include_str!(concat!("../schemas/v1/", $name, ".json"))))),+])
-                });
-                &RULES
-            }
+/// The schemas in a folder, compiled when first asked for.
+macro_rules! compiled {
+    ($folder:literal, [$($name:literal),+]) => {{
+        static RULES: LazyLock<BTreeMap<&'static str, Rules>> = LazyLock::new(|| {
+            BTreeMap::from([$((
+                $name,
+                Rules::compile(include_str!(concat!("../schemas/", $folder, "/", $name, ".json"))),
+            )),+])
+        });
+        &RULES
+    }};
+}
+
+impl Explain for CrawlerMessage {
+    fn rules(dialect: Dialect) -> &'static BTreeMap<&'static str, Rules> {
+        match dialect {
+            Dialect::Base => compiled!(
+                "v1",
+                [
+                    "heartbeat",
+                    "job_started",
+                    "job_progress",
+                    "job_completed",
+                    "job_failed",
+                    "jobs_discovered",
+                    "token_refresh_request"
+                ]
+            ),
+            Dialect::Session => compiled!(
+                "session/v1/crawler",
+                [
+                    "heartbeat",
+                    "job_started",
+                    "job_progress",
+                    "job_completed",
+                    "job_failed",
+                    "jobs_discovered",
+                    "token_refresh_request",
+                    "hello",
+                    "job_request",
+                    "checkpoint",
+                    "job_cancelled",
+                    "job_paused",
+                    "job_resumed",
+                    "job_returned",
+                    "api_limited",
+                    "goodbye",
+                    "ping",
+                    "pong",
+                    "compressed"
+                ]
+            ),
         }
-    };
+    }
 }
 
-rules!(CrawlerMessage: "heartbeat", "job_started", "job_progress", "job_completed", "job_failed", "jobs_discovered",
-    "token_refresh_request");
-rules!(WebAppMessage: "job_assignment", "token_refresh_response", "shutdown");
+impl Explain for WebAppMessage {
+    fn rules(dialect: Dialect) -> &'static BTreeMap<&'static str, Rules> {
+        match dialect {
+            Dialect::Base => compiled!("v1", ["job_assignment", "token_refresh_response", "shutdown"]),
+            Dialect::Session => compiled!(
+                "session/v1/server",
+                [
+                    "job_assignment",
+                    "token_refresh_response",
+                    "shutdown",
+                    "welcome",
+                    "ack",
+                    "error",
+                    "job_cancel",
+                    "job_pause",
+                    "job_resume",
+                    "report_policy",
+                    "draining",
+                    "goodbye",
+                    "ping",
+                    "pong",
+                    "compressed"
+                ]
+            ),
+        }
+    }
+}
 
 /// The rules of the envelope alone, for a line whose type says nothing about its data.
-static ENVELOPE: LazyLock<Rules> = LazyLock::new(|| {
-    Rules::compile(
-        r#"{"type": "object",
-            "required": ["type", "timestamp", "data"],
-            "properties": {
-                "type": {"type": "string"},
-                "timestamp": {"type": "string"},
-                "job_id": {"type": "string", "minLength": 1},
-                "data": {"type": "object"}
-            }}"#,
-    )
-});
+static BASE_ENVELOPE: LazyLock<Rules> = LazyLock::new(|| envelope(&[]));
+static SESSION_ENVELOPE: LazyLock<Rules> = LazyLock::new(|| envelope(&[("seq", 1), ("fence", 0), ("n", 0)]));
+
+/// With the numbers that a dialect has in its envelope, each with its least value.
+fn envelope(numbers: &[(&str, u64)]) -> Rules {
+    let mut schema = json!({
+        "type": "object",
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": { "type": "string" },
+            "timestamp": { "type": "string" },
+            "job_id": { "type": "string", "minLength": 1 },
+            "data": { "type": "object" },
+        }
+    });
+    for (name, least) in numbers {
+        schema["properties"][name] = json!({ "type": "integer", "minimum": least, "maximum": WHOLE_MAX });
+    }
+    Rules::new(&schema)
+}
 
 /// Judges a line as a message of `M` and lists what is wrong: at most [`VIOLATIONS_MAX`](crate::limits::VIOLATIONS_MAX) violations, sorted by path;
 /// none exactly when the line is a message of a type of `M`.
 ///
 /// Other than [`decode`] it takes an unknown type, or one of the other direction, for a violation at
 /// `/type`. Time and memory grow with the length of the line, whatever it holds.
-pub fn explain<M: Explain>(line: &[u8]) -> Vec<Violation> {
-    match decode::<M>(line) {
+pub fn explain<M: Explain>(line: &[u8], dialect: Dialect) -> Vec<Violation> {
+    match decode::<M>(line, dialect) {
         Ok(Decoded::Known(_)) => Vec::new(),
-        _ => violations::<M>(line),
+        _ => violations::<M>(line, dialect),
     }
 }
 
-fn violations<M: Explain>(line: &[u8]) -> Vec<Violation> {
+fn violations<M: Explain>(line: &[u8], dialect: Dialect) -> Vec<Violation> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text,
         Err(error) => {
@@ -106,15 +182,19 @@ fn violations<M: Explain>(line: &[u8]) -> Vec<Violation> {
         Err(error) => return vec![Violation::new("", format!("not JSON: {error}"))],
     };
     let mut judge = Judge::default();
+    let envelope = match dialect {
+        Dialect::Base => &BASE_ENVELOPE,
+        Dialect::Session => &SESSION_ENVELOPE,
+    };
     match type_name(raw) {
-        Some(name) => match M::rules().get(name.as_str()) {
+        Some(name) => match M::rules(dialect).get(name.as_str()) {
             Some(rules) => judge.judge(rules, raw),
             None => {
-                judge.judge(&ENVELOPE, raw);
+                judge.judge(envelope, raw);
                 judge.add(Violation::new("/type", "not a message type of this direction"));
             }
         },
-        None => judge.judge(&ENVELOPE, raw),
+        None => judge.judge(envelope, raw),
     }
     judge.finish()
 }
@@ -144,6 +224,8 @@ fn describe(error: &ValidationError) -> Violation {
         } => format!("expected {}", with_article(*expected)),
         ValidationErrorKind::Minimum { limit } => format!("expected {limit} or more"),
         ValidationErrorKind::Maximum { limit } => format!("expected {limit} or less"),
+        ValidationErrorKind::MaxLength { limit } => format!("expected {limit} characters or fewer"),
+        ValidationErrorKind::Pattern { pattern } => format!("expected text that matches {pattern}"),
         ValidationErrorKind::MinLength { .. } => "expected a string that is not empty".to_owned(),
         ValidationErrorKind::OneOfNotValid { context } => {
             format!("expected one of {}", spell(context.iter().flatten()))

@@ -17,3 +17,28 @@ pub const VIOLATIONS_MAX: usize = 100;
 
 /// Characters of a message type that we keep of a type we do not know, for logs and counters.
 pub const TYPE_NAME_CHARS_MAX: usize = 64;
+
+/// The largest integer that every JSON reader holds exactly: 2^53 - 1.
+pub const WHOLE_MAX: u64 = (1 << 53) - 1;
+
+/// Bytes of a cursor as it stands on the wire: room for a position in every collection of a large project, and little
+/// enough to be written with each checkpoint.
+pub const CURSOR_BYTES_MAX: usize = 64 * 1024;
+
+/// Leases that one message may list, and jobs that one crawler may ask for: far more than a process works on at a time.
+pub const LEASES_MAX: usize = 1024;
+
+/// Kinds of entities in the final counts of a stopped job.
+pub const FINAL_COUNTS_MAX: usize = 1024;
+
+/// Items of any other list of the session dialect: features, labels, hosts, job types.
+pub const LIST_MAX: usize = 64;
+
+/// Versions that a `hello` may offer.
+pub const VERSIONS_MAX: usize = 16;
+
+/// Characters of the token in a `hello`.
+pub const TOKEN_CHARS_MAX: usize = 512;
+
+/// The longest wait that `api_limited` may name: a day, in milliseconds.
+pub const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;

@@ -78,31 +78,48 @@ impl Serialize for Count {
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct CountVisitor;
+        read_integer(deserializer, 0, COUNT_MAX).map(Self)
+    }
+}
 
-        impl Visitor<'_> for CountVisitor {
-            type Value = Count;
+/// Reads an integer from `min` to `max`, an integral float too.
+pub(crate) fn read_integer<'de, D: Deserializer<'de>>(deserializer: D, min: u64, max: u64) -> Result<u64, D::Error> {
+    deserializer.deserialize_u64(IntegerVisitor { min, max })
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str(COUNT)
-            }
+struct IntegerVisitor {
+    min: u64,
+    max: u64,
+}
 
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Count, E> {
-                Count::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
-            }
+impl Visitor<'_> for IntegerVisitor {
+    type Value = u64;
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count, E> {
-                u64::try_from(value)
-                    .map(Count)
-                    .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
-            }
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "an integer from {} to {}", self.min, self.max)
+    }
 
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Count, E> {
-                Count::try_from(value).map_err(|_| E::invalid_value(Unexpected::Float(value), &self))
-            }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        if (self.min..=self.max).contains(&value) {
+            Ok(value)
+        } else {
+            Err(E::invalid_value(Unexpected::Unsigned(value), &self))
         }
+    }
 
-        deserializer.deserialize_u64(CountVisitor)
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+        match u64::try_from(value) {
+            Ok(value) => self.visit_u64(value),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(value), &self)),
+        }
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+        // A count ends below 2^63, so nothing in any range is lost on the way through it.
+        match Count::try_from(value) {
+            Ok(count) => self.visit_u64(count.get()),
+            Err(_) => Err(E::invalid_value(Unexpected::Float(value), &self)),
+        }
     }
 }
 
@@ -203,29 +220,8 @@ pub(crate) fn serialize_number<S: Serializer>(value: &f64, serializer: S) -> Res
 
 #[cfg(feature = "schema")]
 mod schema {
-    use std::borrow::Cow;
-
-    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
     use super::{COUNT_MAX, Count, Fraction, Millis};
-
-    macro_rules! inline_schema {
-        ($type:ty, $name:literal, $schema:tt) => {
-            impl JsonSchema for $type {
-                fn schema_name() -> Cow<'static, str> {
-                    $name.into()
-                }
-
-                fn inline_schema() -> bool {
-                    true
-                }
-
-                fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    json_schema!($schema)
-                }
-            }
-        };
-    }
+    use crate::schema::inline_schema;
 
     inline_schema!(Count, "Count", { "type": "integer", "minimum": 0, "maximum": COUNT_MAX });
     inline_schema!(Millis, "Millis", { "type": "number", "minimum": 0 });

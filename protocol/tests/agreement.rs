@@ -5,19 +5,23 @@ mod support;
 
 use std::sync::LazyLock;
 
-use crawlwire_protocol::explain::{Explain, explain};
+use crawlwire_protocol::explain::explain;
 use crawlwire_protocol::limits::NESTING_MAX;
-use crawlwire_protocol::{CrawlerMessage, DecodeError, DecodeErrorKind, Decoded, WebAppMessage, decode, encode};
+use crawlwire_protocol::{
+    CrawlerMessage, DecodeError, DecodeErrorKind, Decoded, Dialect, WebAppMessage, decode, encode, peek,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use support::Schemas;
 use support::fields::fields;
 use support::generate::{ByteChange, Change, MARKER, byte_change, change, message, space};
 use support::json::Json;
+use support::{Schemas, Side};
 
-static CRAWLER: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<CrawlerMessage>("crawler"));
-static WEB_APP: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<WebAppMessage>("web-app"));
+static CRAWLER: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<CrawlerMessage>(Dialect::Base));
+static WEB_APP: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<WebAppMessage>(Dialect::Base));
+static SESSION_CRAWLER: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<CrawlerMessage>(Dialect::Session));
+static SESSION_SERVER: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<WebAppMessage>(Dialect::Session));
 
 /// At least this many cases; `PROPTEST_CASES` may ask for more.
 fn cases(least: u32) -> ProptestConfig {
@@ -42,10 +46,10 @@ fn changed(schemas: &'static Schemas) -> impl Strategy<Value = (Json, Vec<Change
 }
 
 /// Holds every judge against the others and against a parser of our own, and hands back what the types say.
-fn judge<M: Explain>(schemas: &Schemas, line: &[u8]) -> Result<Result<Decoded<M>, DecodeError>, TestCaseError> {
-    let decoded = decode::<M>(line);
+fn judge<M: Side>(schemas: &Schemas, line: &[u8]) -> Result<Result<Decoded<M>, DecodeError>, TestCaseError> {
+    let decoded = decode::<M>(line, schemas.dialect);
     let known = matches!(decoded, Ok(Decoded::Known(_)));
-    let violations = explain::<M>(line);
+    let violations = explain::<M>(line, schemas.dialect);
     prop_assert_eq!(known, violations.is_empty(), "explain says {:?}", violations);
     let error = decoded.as_ref().err();
     let told = format!(
@@ -90,14 +94,12 @@ fn judge<M: Explain>(schemas: &Schemas, line: &[u8]) -> Result<Result<Decoded<M>
 }
 
 /// What was accepted is written in one form, which is read back as the same.
-fn comes_back<M: Explain + PartialEq + std::fmt::Debug>(
-    decoded: Result<Decoded<M>, DecodeError>,
-) -> Result<(), TestCaseError> {
+fn comes_back<M: Side>(dialect: Dialect, decoded: Result<Decoded<M>, DecodeError>) -> Result<(), TestCaseError> {
     let Ok(Decoded::Known(envelope)) = decoded else {
         return Ok(());
     };
     let line = encode(&envelope).map_err(|error| TestCaseError::fail(error.to_string()))?;
-    let Ok(Decoded::Known(again)) = decode::<M>(&line) else {
+    let Ok(Decoded::Known(again)) = decode::<M>(&line, dialect) else {
         return Err(TestCaseError::fail(format!(
             "refuses its own {}",
             String::from_utf8_lossy(&line)
@@ -109,9 +111,9 @@ fn comes_back<M: Explain + PartialEq + std::fmt::Debug>(
 }
 
 /// The verdict does not depend on the order of keys: `data` first takes the other way through the decoder.
-fn data_first<M: Explain>(schemas: &Schemas, mut json: Json, space: &str) -> Result<(), TestCaseError> {
+fn data_first<M: Side>(schemas: &Schemas, mut json: Json, space: &str) -> Result<(), TestCaseError> {
     let kind = |json: &Json| {
-        decode::<M>(json.print(space).as_bytes())
+        decode::<M>(json.print(space).as_bytes(), schemas.dialect)
             .map(|_| ())
             .map_err(|error| error.kind)
     };
@@ -123,7 +125,19 @@ fn data_first<M: Explain>(schemas: &Schemas, mut json: Json, space: &str) -> Res
     judge::<M>(schemas, json.print(space).as_bytes()).map(|_| ())
 }
 
-fn agree<M: Explain + PartialEq + std::fmt::Debug>(
+/// A look at a good line finds what reading it finds.
+fn peek_finds_the_same<M: Side>(line: &[u8], decoded: &Result<Decoded<M>, DecodeError>) -> Result<(), TestCaseError> {
+    let Ok(Decoded::Known(envelope)) = decoded else {
+        return Ok(());
+    };
+    let peeked = peek(line);
+    prop_assert_eq!(peeked.type_name.as_deref(), Some(M::name_of(envelope.message.kind())));
+    prop_assert_eq!(peeked.seq, envelope.marks.seq);
+    prop_assert_eq!(&peeked.job_id, &envelope.job_id);
+    Ok(())
+}
+
+fn agree<M: Side>(
     schemas: &Schemas,
     (mut json, changes): (Json, Vec<Change>),
     space: &str,
@@ -131,6 +145,7 @@ fn agree<M: Explain + PartialEq + std::fmt::Debug>(
 ) -> Result<(), TestCaseError> {
     let good = json.print(space);
     let decoded = judge::<M>(schemas, good.as_bytes())?;
+    peek_finds_the_same(good.as_bytes(), &decoded)?;
     prop_assert!(
         matches!(decoded, Ok(Decoded::Known(_))),
         "a good message is refused: {:?}",
@@ -140,7 +155,7 @@ fn agree<M: Explain + PartialEq + std::fmt::Debug>(
         change.apply(&mut json);
     }
     let mut line = json.print(space).into_bytes();
-    comes_back(judge::<M>(schemas, &line)?)?;
+    comes_back(schemas.dialect, judge::<M>(schemas, &line)?)?;
     data_first::<M>(schemas, json, space)?;
     for change in bytes {
         change.apply(&mut line);
@@ -170,9 +185,30 @@ proptest! {
     }
 
     #[test]
+    fn types_and_schemas_agree_on_what_crawlers_say_in_a_session(
+        case in changed(&SESSION_CRAWLER),
+        space in space(),
+        bytes in vec(byte_change(), 0..3),
+    ) {
+        agree::<CrawlerMessage>(&SESSION_CRAWLER, case, space, &bytes)?;
+    }
+
+    #[test]
+    fn types_and_schemas_agree_on_what_the_server_says_in_a_session(
+        case in changed(&SESSION_SERVER),
+        space in space(),
+        bytes in vec(byte_change(), 0..3),
+    ) {
+        agree::<WebAppMessage>(&SESSION_SERVER, case, space, &bytes)?;
+    }
+
+    #[test]
     fn any_bytes_are_survived(line in vec(any::<u8>(), 0..200)) {
         judge::<CrawlerMessage>(&CRAWLER, &line)?.ok();
         judge::<WebAppMessage>(&WEB_APP, &line)?.ok();
+        judge::<CrawlerMessage>(&SESSION_CRAWLER, &line)?.ok();
+        judge::<WebAppMessage>(&SESSION_SERVER, &line)?.ok();
+        peek(&line);
     }
 
     #[test]
@@ -180,6 +216,8 @@ proptest! {
         let line = tokens.concat();
         judge::<CrawlerMessage>(&CRAWLER, line.as_bytes())?.ok();
         judge::<WebAppMessage>(&WEB_APP, line.as_bytes())?.ok();
+        judge::<CrawlerMessage>(&SESSION_CRAWLER, line.as_bytes())?.ok();
+        judge::<WebAppMessage>(&SESSION_SERVER, line.as_bytes())?.ok();
     }
 }
 
@@ -200,6 +238,12 @@ const TOKENS: &[&str] = &[
     "\"job_id\"",
     "\"heartbeat\"",
     "\"shutdown\"",
+    "\"ping\"",
+    "\"job_resume\"",
+    "\"checkpoint\"",
+    "\"cursor\"",
+    "\"seq\"",
+    "\"fence\"",
     "\"t\"",
     "null",
     "true",

@@ -2,15 +2,22 @@
 
 use crawlwire_protocol::explain::{Violation, explain};
 use crawlwire_protocol::limits::VIOLATIONS_MAX;
-use crawlwire_protocol::{CrawlerMessage, WebAppMessage};
+use crawlwire_protocol::{CrawlerMessage, Dialect, WebAppMessage};
 
-fn told(line: impl AsRef<[u8]>) -> Vec<(String, String)> {
+fn told(line: impl AsRef<[u8]>, dialect: Dialect) -> Vec<(String, String)> {
     let pair = |Violation { path, message }| (path, message);
-    explain::<CrawlerMessage>(line.as_ref()).into_iter().map(pair).collect()
+    explain::<CrawlerMessage>(line.as_ref(), dialect)
+        .into_iter()
+        .map(pair)
+        .collect()
 }
 
 fn says(line: impl AsRef<[u8]>, expected: &[(&str, &str)]) {
-    let told = told(&line);
+    says_in(Dialect::Base, line, expected);
+}
+
+fn says_in(dialect: Dialect, line: impl AsRef<[u8]>, expected: &[(&str, &str)]) {
+    let told = told(&line, dialect);
     let told: Vec<_> = told
         .iter()
         .map(|(path, message)| (path.as_str(), message.as_str()))
@@ -129,7 +136,7 @@ fn a_long_list_of_mistakes_is_cut() {
     let line = format!(
         r#"{{"type":"job_completed","timestamp":"t","job_id":"j","data":{{"job_type":"x","final_counts":[{items}0]}}}}"#
     );
-    let told = told(line);
+    let told = told(line, Dialect::Base);
     assert_eq!(told.len(), VIOLATIONS_MAX);
     assert!(told.is_sorted());
 }
@@ -140,5 +147,92 @@ fn a_good_message_needs_no_explanation() {
         heartbeat(r#""active_jobs":1,"last_activity":"t","system_status":"idle""#),
         &[],
     );
-    assert!(explain::<WebAppMessage>(br#"{"type":"shutdown","timestamp":"t","data":{}}"#).is_empty());
+    assert!(explain::<WebAppMessage>(br#"{"type":"shutdown","timestamp":"t","data":{}}"#, Dialect::Base).is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_the_marks() {
+    let line = r#"{"type":"job_started","timestamp":"t","job_id":"j","seq":0,"n":1.5,"data":{"job_type":"x"}}"#;
+    says_in(
+        Dialect::Session,
+        line,
+        &[
+            ("/fence", "is required"),
+            ("/n", "expected an integer"),
+            ("/seq", "expected 1 or more"),
+        ],
+    );
+    says(line, &[]);
+    let required = [
+        ("/fence", "is required"),
+        ("/job_id", "is required"),
+        ("/seq", "is required"),
+    ];
+    says_in(
+        Dialect::Session,
+        r#"{"type":"job_resumed","timestamp":"t","data":{}}"#,
+        &required,
+    );
+    says(
+        r#"{"type":"job_resumed","timestamp":"t","data":{}}"#,
+        &[("/type", "not a message type of this direction")],
+    );
+    says_in(
+        Dialect::Session,
+        r#"{"type":"later","timestamp":"t","seq":9007199254740992,"fence":1,"fence":2,"data":{}}"#,
+        &[
+            ("/fence", "appears twice"),
+            ("/seq", "expected 9007199254740991 or less"),
+            ("/type", "not a message type of this direction"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_too_long() {
+    let names = "\"x\",".repeat(64);
+    let long = "ä".repeat(129);
+    says_in(
+        Dialect::Session,
+        format!(
+            r#"{{"type":"hello","timestamp":"t","data":{{"versions":[],"features":[{names}7],"role":"{long}","crawler_id":"",
+            "instance_id":"7","slots":1025,"holds":[{{"job_id":"","fence":1}}],"software":{{}}}}}}"#
+        ),
+        &[
+            ("/data/crawler_id", "expected a string that is not empty"),
+            ("/data/features", "expected 64 items or fewer"),
+            ("/data/features/64", "expected a string"),
+            ("/data/holds/0/job_id", "expected a string that is not empty"),
+            (
+                "/data/instance_id",
+                "expected text that matches ^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$",
+            ),
+            ("/data/role", "expected 128 characters or fewer"),
+            ("/data/slots", "expected 1024 or less"),
+            ("/data/software/name", "is required"),
+            ("/data/versions", "expected 1 items or more"),
+        ],
+    );
+    let cursor = |bytes: usize| {
+        let filling = "x".repeat(bytes - 8);
+        format!(
+            r#"{{"type":"checkpoint","timestamp":"t","job_id":"j","seq":1,"fence":1,"data":{{"cursor":{{"a":"{filling}"}}}}}}"#
+        )
+    };
+    says_in(Dialect::Session, cursor(65536), &[]);
+    says_in(
+        Dialect::Session,
+        cursor(65537),
+        &[("/data/cursor", "expected 65536 bytes or fewer")],
+    );
+}
+
+#[test]
+fn a_list_that_is_far_too_long_is_not_read_to_its_end() {
+    let leases = "{},".repeat(100_000);
+    let line = format!(
+        r#"{{"type":"heartbeat","timestamp":"t","data":{{"active_jobs":1,"last_activity":"t","system_status":"idle","jobs":[{leases}0]}}}}"#
+    );
+    let told = told(line, Dialect::Session);
+    assert_eq!(told.len(), VIOLATIONS_MAX);
 }

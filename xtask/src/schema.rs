@@ -10,9 +10,7 @@ use crate::problem::{self, Problem};
 use crate::tree::Tree;
 
 /// Where the generated files live; everything below it is generated.
-const FOLDER: &str = "protocol/schemas/v1";
-/// No file may lie below this without being generated.
-const SCHEMAS: &str = "protocol/schemas/";
+const FOLDER: &str = "protocol/schemas";
 const REMEDY: &str = "run `cargo xtask schema` and commit the result";
 
 /// Makes the folder hold the generated files and nothing else.
@@ -23,10 +21,12 @@ pub(crate) fn write(root: &Path) -> anyhow::Result<bool> {
         fs::remove_file(root.join(&stale)).with_context(|| format!("cannot remove {stale}"))?;
         println!("removed {stale}");
     }
-    fs::create_dir_all(root.join(FOLDER)).with_context(|| format!("cannot create {FOLDER}"))?;
     for (path, text) in &generated {
         if before.text(path) != Some(text) {
-            fs::write(root.join(path), text).with_context(|| format!("cannot write {path}"))?;
+            let file = root.join(path);
+            let folder = file.parent().unwrap_or(root);
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            fs::write(&file, text).with_context(|| format!("cannot write {path}"))?;
             println!("wrote {path}");
         }
     }
@@ -74,7 +74,7 @@ fn differences(generated: &BTreeMap<String, String>, committed: &Tree) -> Vec<Pr
 }
 
 fn strays(generated: &BTreeMap<String, String>, tree: &Tree) -> Vec<String> {
-    let below = tree.all().filter(|(path, _)| path.starts_with(SCHEMAS));
+    let below = tree.all().filter(|(path, _)| Path::new(path).starts_with(FOLDER));
     below
         .map(|(path, _)| path.to_owned())
         .filter(|path| !generated.contains_key(path))

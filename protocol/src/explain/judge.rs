@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use jsonschema::Validator;
 use serde::Deserializer;
@@ -28,28 +29,49 @@ struct Known {
     entries: Option<Box<Rules>>,
     /// Every item of an array.
     items: Option<Box<Rules>>,
+    /// How many items an array may have.
+    length: RangeInclusive<u64>,
+    /// Bytes that the value may have as text.
+    bytes_max: u64,
 }
 
 impl Rules {
     /// The schemas are part of the program and tests compile them all, so failing here is a defect of the build.
     #[allow(clippy::expect_used)]
     pub(super) fn compile(schema: &str) -> Self {
-        let schema = serde_json::from_str(schema).expect("a committed schema is JSON");
-        Self::new(&schema, &schema)
+        Self::new(&serde_json::from_str(schema).expect("a committed schema is JSON"))
+    }
+
+    pub(super) fn new(schema: &Value) -> Self {
+        Self::part(schema, schema)
     }
 
     /// The rules of `schema`, which is a part of `root`.
     #[allow(clippy::expect_used)]
-    fn new(root: &Value, schema: &Value) -> Self {
+    fn part(root: &Value, schema: &Value) -> Self {
         let mut alone = schema.clone();
         if let (Some(alone), Some(definitions)) = (alone.as_object_mut(), root.get("$defs")) {
             alone.insert("$defs".into(), definitions.clone());
         }
+        without_lengths(&mut alone);
         let validator = jsonschema::draft202012::new(&alone).expect("a committed schema compiles");
         Self {
             validator,
             known: Known::new(root, schema),
         }
+    }
+}
+
+/// Leaves out what is said of the length of arrays: the validator is shown them empty, and [`Judge`] counts.
+fn without_lengths(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members
+                .retain(|keyword, value| !(value.is_number() && matches!(keyword.as_str(), "minItems" | "maxItems")));
+            members.values_mut().for_each(without_lengths);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_lengths),
+        _ => {}
     }
 }
 
@@ -61,13 +83,16 @@ impl Known {
             .and_then(|target| root.pointer(target.trim_start_matches('#')));
         let schema = target.unwrap_or(schema);
         let properties = schema["properties"].as_object().into_iter().flatten();
-        let each = |keyword: &str| schema.get(keyword).map(|schema| Box::new(Rules::new(root, schema)));
+        let each = |keyword: &str| schema.get(keyword).map(|schema| Box::new(Rules::part(root, schema)));
+        let number = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
         Self {
             properties: properties
                 .map(|(name, schema)| (name.clone(), Self::new(root, schema)))
                 .collect(),
             entries: each("additionalProperties"),
             items: each("items"),
+            length: number("minItems").unwrap_or(0)..=number("maxItems").unwrap_or(u64::MAX),
+            bytes_max: number("x-bytes-max").unwrap_or(u64::MAX),
         }
     }
 }
@@ -111,6 +136,9 @@ impl Judge {
     /// as `null`, which no known field takes.
     fn read(&mut self, known: &Known, raw: &RawValue) -> Value {
         let text = raw.get();
+        if text.len() as u64 > known.bytes_max {
+            self.add_here(&format!("expected {} bytes or fewer", known.bytes_max));
+        }
         let read = match text.as_bytes().first() {
             Some(b'{') => serde_json::Deserializer::from_str(text).deserialize_map(Members { judge: self, known }),
             Some(b'[') => serde_json::Deserializer::from_str(text).deserialize_seq(Members { judge: self, known }),
@@ -181,13 +209,20 @@ impl<'de> Visitor<'de> for Members<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let Self { judge, known } = self;
-        let mut index = 0_usize;
-        while let (Some(rules), false) = (&known.items, judge.is_full()) {
+        let mut count = 0_u64;
+        while let (Some(rules), false) = (&known.items, judge.is_full() || count > *known.length.end()) {
             let Some(raw) = items.next_element()? else { break };
-            judge.below(&index.to_string(), |judge| judge.judge(rules, raw));
-            index += 1;
+            judge.below(&count.to_string(), |judge| judge.judge(rules, raw));
+            count += 1;
         }
-        while items.next_element::<IgnoredAny>()?.is_some() {}
+        while items.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        if count < *known.length.start() {
+            judge.add_here(&format!("expected {} items or more", known.length.start()));
+        } else if count > *known.length.end() {
+            judge.add_here(&format!("expected {} items or fewer", known.length.end()));
+        }
         Ok(Value::Array(Vec::new()))
     }
 }

@@ -2,8 +2,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::shape::two_shapes;
 use crate::scalar::serialize_number;
-use crate::{AccessToken, present, secret};
+use crate::{AccessToken, Count, Cursor, present, secret};
 
 /// What there is to crawl (API reference, line 469).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,37 +62,46 @@ impl fmt::Display for JobType {
     }
 }
 
-/// Do this job (API reference, lines 519 to 528).
-///
-/// It carries a token, so it has no `Serialize` and its `Debug` leaves the token out. The derived code becomes a plain
-/// function (`remote = "Self"`) that the wire encoder alone calls.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(remote = "Self")]
-pub struct JobAssignment {
-    /// The job. May be any string on the wire; ours never is empty.
-    pub job_id: String,
-    /// What to do.
-    pub job_type: JobType,
-    /// The id on the host.
-    #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub entity_id: Option<String>,
-    /// The path on the host.
-    #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub namespace_path: Option<String>,
-    /// A bare host or a URL; both occur.
-    pub gitlab_host: String,
-    /// The token to work with.
-    #[serde(serialize_with = "secret::expose_on_the_wire")]
-    pub access_token: AccessToken,
-    /// Higher runs first. Default 1.
-    #[serde(default = "default_priority", serialize_with = "serialize_number")]
-    pub priority: f64,
-    /// Whether to go on where an earlier attempt stopped. Default false.
-    #[serde(default)]
-    pub resume: bool,
+two_shapes! {
+    /// Do this job (API reference, lines 519 to 528).
+    ///
+    /// It carries a token, so it has no `Serialize` and its `Debug` leaves the token out. The derived code becomes a plain
+    /// function (`remote = "Self"`) that the wire encoder alone calls.
+    pub struct JobAssignment, base: BaseJobAssignment as "JobAssignment" {
+        /// The job. May be any string on the wire; ours never is empty.
+        pub job_id: String,
+        /// What to do.
+        pub job_type: JobType,
+        /// The id on the host.
+        #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        pub entity_id: Option<String>,
+        /// The path on the host.
+        #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        pub namespace_path: Option<String>,
+        /// A bare host or a URL; both occur.
+        pub gitlab_host: String,
+        /// The token to work with.
+        #[serde(serialize_with = "secret::expose_on_the_wire")]
+        pub access_token: AccessToken,
+        /// Higher runs first. Default 1.
+        #[serde(default = "default_priority", serialize_with = "serialize_number")]
+        pub priority: f64,
+        /// Whether to go on where an earlier attempt stopped. Default false.
+        #[serde(default)]
+        pub resume: bool,
+    session {
+        /// Where an earlier attempt can be taken up, in the words of the crawler that made it. Session dialect only.
+        #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Cursor"))]
+        pub checkpoint: Option<Cursor>,
+        /// Which attempt this is, from 1. Session dialect only.
+        #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Count"))]
+        pub attempt: Option<Count>,
+    }
+    }
 }
 
 pub(super) const fn default_priority() -> f64 {
@@ -109,6 +119,8 @@ impl fmt::Debug for JobAssignment {
             .field("gitlab_host", &self.gitlab_host)
             .field("priority", &self.priority)
             .field("resume", &self.resume)
+            .field("checkpoint", &self.checkpoint)
+            .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }
 }

@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::fields::resolve;
 use super::json::Json;
 
+/// Lengths on both sides of every bound of a string or list.
+const LENGTHS: &[usize] = &[16, 17, 64, 65, 128, 129, 512, 513, 1000, 1001, 1024, 1025];
+
 /// Stands where a wrong value or a token stands, and may not come out again.
 pub(crate) const MARKER: &str = "marker-0b5c1f";
 
@@ -94,6 +97,14 @@ const ODD: &[&str] = &[
     "[\"\\udfff\"]",
     "{\"idle\":null}",
     "{\"crawl_user\":null}",
+    "1024",
+    "1025",
+    "9007199254740991",
+    "9007199254740992",
+    "9007199254740991.4",
+    "86400001",
+    "\"0192F0C1-7a3b-7cde-8f01-23456789abcd\"",
+    "\"0192F0C1-7a3b-7cde-8f01-23456789abcd\\n\"",
     "\"idle\"",
     "\"crawl_user\"",
     "\"IDLE\"",
@@ -136,11 +147,17 @@ fn matching(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
         return proptest::strategy::Union::new(choices.iter().map(|choice| matching(root, choice))).boxed();
     }
     match schema["type"].as_str().expect("every schema of ours has one type") {
+        "string" if schema.get("pattern").is_some() => spelled("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
         "string" => {
-            let least = schema["minLength"].as_u64().map_or(0, |length| length as usize);
-            spelled(vec(any::<char>(), least..8).prop_map(String::from_iter))
+            let bound = |keyword: &str| schema[keyword].as_u64().map(|length| length as usize);
+            let (least, most) = (bound("minLength").unwrap_or(0), bound("maxLength"));
+            let longest = most.map_or(8, |most| most);
+            spelled(prop_oneof![
+                50 => vec(any::<char>(), least..8).prop_map(String::from_iter),
+                1 => vec(any::<char>(), longest).prop_map(String::from_iter),
+            ])
         }
-        "integer" => prop_oneof![select(COUNTS).prop_map(Json::leaf), any::<u32>().prop_map(number)].boxed(),
+        "integer" => integer(schema),
         "number" => match (schema["minimum"].is_number(), schema["maximum"].is_number()) {
             (true, true) => prop_oneof![select(SHARES).prop_map(Json::leaf), (0.0..=1.0).prop_map(number)].boxed(),
             (true, false) => select([COUNTS, POSITIVES].concat()).prop_map(Json::leaf).boxed(),
@@ -151,9 +168,13 @@ fn matching(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
             .boxed(),
         },
         "boolean" => any::<bool>().prop_map(number).boxed(),
-        "array" => vec(matching(root, &schema["items"]), 0..3)
-            .prop_map(Json::Array)
-            .boxed(),
+        "array" => {
+            let least = schema["minItems"].as_u64().unwrap_or(0) as usize;
+            vec(matching(root, &schema["items"]), least..3)
+                .prop_map(Json::Array)
+                .boxed()
+        }
+        "object" if schema.get("x-bytes-max").is_some() => opaque(),
         "object" => match schema.get("additionalProperties") {
             Some(element) => vec((key(), matching(root, element)), 0..3)
                 .prop_map(Json::Object)
@@ -162,6 +183,37 @@ fn matching(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
         },
         other => panic!("no schema of ours has the type {other}"),
     }
+}
+
+fn integer(schema: &Value) -> BoxedStrategy<Json> {
+    let bound = |keyword: &str| schema[keyword].as_u64().expect("every integer of ours has a range");
+    let (least, most) = (bound("minimum"), bound("maximum"));
+    let fits = |text: &&&str| {
+        text.parse::<u64>().map_or_else(
+            |_| {
+                text.parse::<f64>()
+                    .is_ok_and(|value| value >= least as f64 && value < most as f64)
+            },
+            |value| (least..=most).contains(&value),
+        )
+    };
+    let odd: Vec<&str> = COUNTS.iter().filter(fits).copied().collect();
+    prop_oneof![
+        select(odd).prop_map(Json::leaf),
+        (least..=most).prop_map(number),
+        select(vec![least, most]).prop_map(number)
+    ]
+    .boxed()
+}
+
+/// An object with anything in it; its own keys are Unicode.
+fn opaque() -> BoxedStrategy<Json> {
+    let anything = prop_oneof![
+        20 => select(ODD).prop_map(|text| Json::parse(text).expect("an odd value is JSON")),
+        // With what stands around a cursor this is still less than the limit.
+        1 => (1..101_usize).prop_map(Json::nested),
+    ];
+    vec((key(), anything), 0..4).prop_map(Json::Object).boxed()
 }
 
 fn object(root: &Value, schema: &Value) -> BoxedStrategy<Json> {
@@ -209,6 +261,8 @@ fn odd() -> impl Strategy<Value = Json> {
     prop_oneof![
         20 => select(ODD).prop_map(|text| Json::parse(text).expect("an odd value is JSON")),
         1 => (100..141_usize).prop_map(Json::nested),
+        2 => select(LENGTHS).prop_map(|length| Json::text(&"\u{e4}".repeat(length))),
+        1 => select(LENGTHS).prop_map(|length| Json::Array(vec![Json::text("x"); length])),
     ]
 }
 

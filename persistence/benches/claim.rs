@@ -16,7 +16,7 @@ use crawlwire_persistence::{Database, DatabaseConfig, SqlStore};
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession, Op, Outcome, ReadyQuery};
 use crawlwire_progress::view::{JobSpec, ReadyJob};
-use crawlwire_progress::{Policy, SessionKey, Store};
+use crawlwire_progress::{Policy, SessionRef, Store};
 use crawlwire_protocol::message::JobType;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend};
 use tokio::time::Instant;
@@ -110,7 +110,7 @@ struct Place {
     /// Keeps the files until the end.
     _database: TestDatabase,
     store: Arc<SqlStore>,
-    session: SessionKey,
+    session: SessionRef,
     name: Arc<str>,
     submitted: usize,
     times: Vec<[Duration; STEPS.len()]>,
@@ -149,15 +149,16 @@ impl Place {
             server: "crawlwire".to_owned(),
             capabilities: Capabilities::any(1),
             confirms: false,
+            instance: None,
         }));
-        let Outcome::SessionOpened(session) = opened.await.expect("a session").into_inner() else {
+        let Outcome::SessionOpened(opened) = opened.await.expect("a session").into_inner() else {
             unreachable!("a session opens")
         };
         Some(Self {
             size,
             _database: database,
             store,
-            session,
+            session: opened.session,
             name,
             submitted: QUEUE,
             times: Vec::new(),
@@ -195,7 +196,7 @@ impl Place {
             unreachable!("a queued job is claimed")
         };
         let holder = Holder {
-            session: self.session,
+            session: self.session.key,
             name: self.name.clone(),
             fence: fact.fence,
         };

@@ -11,7 +11,7 @@ use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::store::{Ending, Holder, NewJob, NewSession, Op, Outcome};
 use crawlwire_progress::view::JobSpec;
-use crawlwire_progress::{Policy, SessionKey, Store};
+use crawlwire_progress::{Policy, SessionRef, Store};
 use crawlwire_protocol::message::JobType;
 use sea_orm::{ConnectionTrait, TransactionTrait};
 use tokio::time::Instant;
@@ -49,10 +49,12 @@ async fn measure(what: &str, lives: usize, together: usize) -> f64 {
         server: "crawlwire".to_owned(),
         capabilities: Capabilities::any(together),
         confirms: false,
+        instance: None,
     }));
-    let Outcome::SessionOpened(session) = opened.await.expect("a session").into_inner() else {
+    let Outcome::SessionOpened(opened) = opened.await.expect("a session").into_inner() else {
         unreachable!("a session opens")
     };
+    let session = opened.session;
     let before = store.statistics();
     let begin = Instant::now();
     let tasks: Vec<_> = (0..together)
@@ -81,7 +83,7 @@ async fn measure(what: &str, lives: usize, together: usize) -> f64 {
     rate
 }
 
-async fn live(store: &Arc<SqlStore>, session: SessionKey, number: usize) {
+async fn live(store: &Arc<SqlStore>, session: SessionRef, number: usize) {
     let submitted = store.commit(Op::Submit(Box::new(new_job(number)))).await;
     let Ok(Outcome::Submitted(view)) = submitted.map(|outcome| outcome.into_inner()) else {
         unreachable!("a job is submitted")
@@ -97,7 +99,7 @@ async fn live(store: &Arc<SqlStore>, session: SessionKey, number: usize) {
         unreachable!("a job is claimed")
     };
     let holder = Holder {
-        session,
+        session: session.key,
         name,
         fence: fact.fence,
     };

@@ -7,10 +7,11 @@ use std::time::Duration;
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::plan::{AccountCounts, Credential, LoadedJob, Needs, Selection, Session, Snapshot};
-use crawlwire_progress::store::{Op, SELECTED_MAX};
+use crawlwire_progress::store::{Op, OwnLease, SELECTED_MAX};
 use crawlwire_progress::view::Lineage;
 use crawlwire_progress::{
-    AccountKey, CredentialKey, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TreeStatus, Want,
+    AccountKey, CredentialKey, Epoch, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TokenKey,
+    TreeStatus, Want,
 };
 use crawlwire_protocol::message::JobType;
 use sea_orm::{DbBackend, QueryResult};
@@ -46,6 +47,7 @@ pub(crate) async fn snapshot(
         alive::note_orphans(connection, &config.server, &mut snapshot).await?;
     }
     load_accounts(connection, needs, seal, &mut snapshot).await?;
+    load_tokens(connection, needs, &mut snapshot).await?;
     if !needs.web_app_job_ids.is_empty() {
         let names = json!({"names": needs.web_app_job_ids});
         for row in fetch(connection, sql::LOAD_NAMES, &names).await? {
@@ -148,10 +150,11 @@ async fn load_account_counts(
 async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mut Snapshot) -> Result<(), Trouble> {
     let holders = snapshot.jobs.values().filter_map(|loaded| loaded.job.session);
     let ids: BTreeSet<SessionKey> = needs.sessions.iter().copied().chain(holders).collect();
-    if ids.is_empty() {
+    if ids.is_empty() && needs.instances.is_empty() {
         return Ok(());
     }
-    for row in fetch(connection, sql::LOAD_SESSIONS, &json!({"ids": ids})).await? {
+    let named = json!({"ids": ids, "instances": needs.instances});
+    for row in fetch(connection, sql::LOAD_SESSIONS, &named).await? {
         let mut cells = Cells::of(&row);
         let session = Session {
             key: SessionKey(cells.next()?),
@@ -161,9 +164,55 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
             lease_expires_at: Timestamp(cells.next()?),
             confirms: cells.next()?,
             grants: cells.next()?,
+            epoch: Epoch(cells.next()?),
+            high_water: cells.next()?,
+            fingerprint: cells.next()?,
+            principal: cells.next()?,
         };
+        let instance: Option<String> = cells.next()?;
+        if let Some(instance) = instance.filter(|instance| needs.instances.contains(instance)) {
+            snapshot.instances.insert(instance, session.key);
+        }
         snapshot.sessions.insert(session.key, session);
     }
+    load_leases(connection, snapshot).await
+}
+
+/// After the sessions were locked: whoever gives them a job, or takes one from them, locks them too.
+async fn load_leases(connection: &mut Connection, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+    if snapshot.instances.is_empty() {
+        return Ok(());
+    }
+    let sessions: Vec<_> = snapshot.instances.values().collect();
+    for row in fetch(connection, sql::LOAD_LEASES, &json!({"sessions": sessions})).await? {
+        let mut cells = Cells::of(&row);
+        let session = SessionKey(cells.next()?);
+        let lease = OwnLease {
+            key: JobKey(cells.next()?),
+            public_id: cells.next()?,
+            fence: Fence(cells.next()?),
+            attempt: cells.next()?,
+            state: state(&cells.next::<String>()?)?,
+            want: cells.next::<Option<String>>()?.as_deref().and_then(Want::named),
+            credential: cells.next::<Option<i64>>()?.map(CredentialKey),
+        };
+        snapshot.leases.entry(session).or_default().push(lease);
+    }
+    Ok(())
+}
+
+async fn load_tokens(connection: &mut Connection, needs: &Needs, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+    if needs.tokens.is_empty() {
+        return Ok(());
+    }
+    for row in fetch(connection, sql::LOAD_TOKENS, &json!({"names": needs.tokens})).await? {
+        let mut cells = Cells::of(&row);
+        let (name, key): (String, i64) = (cells.next()?, cells.next()?);
+        let revoked = cells.next::<Option<i64>>()?.is_some();
+        snapshot.tokens_by_name.insert(name, (TokenKey(key), revoked));
+    }
+    let rows = connection.fetch(sql::LAST_TOKEN, None).await?;
+    snapshot.last_token = rows.first().map_or(Ok(0), |row| Cells::of(row).next())?;
     Ok(())
 }
 

@@ -51,51 +51,84 @@ impl Database {
     pub async fn open(config: DatabaseConfig) -> Result<Arc<SqlStore>, OpenError> {
         let location = Location::parse(&config.url)?;
         let mut lock = None;
-        if let Location::Sqlite { options, create } = &location {
-            lock = Some(prepare_file(options.get_filename(), *create)?);
-        }
-        let readers = match &location {
-            Location::Sqlite { options, .. } => {
+        match &location {
+            Location::Sqlite { options, create } => {
+                lock = Some(prepare_file(options.get_filename(), *create)?);
                 migrate_sqlite(options, &config).await?;
-                Pools::sqlite(options, &config).await
             }
-            Location::Postgres(options) => {
-                migrate_postgres(options, &config).await?;
-                Pools::postgres(options, &config).await
-            }
-        };
-        let failed = |trouble: Trouble| OpenError::Connect {
-            url: redacted(&config.url),
-            reason: trouble.to_string(),
-        };
-        let readers = readers.map_err(|error| failed(error.into()))?;
-        let seal = Arc::new(check_key(&readers.all, &config).await?);
-        let counters = Arc::new(Counters::default());
-        let place = (config.clone(), location);
-        let woken = Arc::new(Notify::new());
-        let transactions = Transactions::new(place, seal.clone(), counters.clone(), woken.clone()).await;
-        let (away, told) = watch::channel(false);
-        let writer = Writer {
-            transactions: transactions.map_err(failed)?,
-            counters: counters.clone(),
-            readers: readers.clone(),
-            query_timeout: config.query_timeout,
-            lock,
-            away,
-        };
-        let closing = CancellationToken::new();
-        let (requests, queue) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(writer.run(Inbox::new(queue, closing.clone())));
-        tracing::info!(url = redacted(&config.url), "database opened");
-        Ok(Arc::new(SqlStore::new(
-            (requests, told, woken),
-            readers,
-            seal,
-            config.clock,
-            counters,
-            (closing, task),
-        )))
+            Location::Postgres(options) => migrate_postgres(options, &config).await?,
+        }
+        start(config, location, Keys::Ours(lock)).await
     }
+
+    /// Opens the store as [`open`](Self::open) does; but if another process has the SQLite file open, beside it, for a
+    /// command that is given while the server runs. Then the schema must be up to date, and operations that need a fresh
+    /// key are refused, because the other process counts those: whatever creates a job or opens a session.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open_beside(config: DatabaseConfig) -> Result<Arc<SqlStore>, OpenError> {
+        match Self::open(config.clone()).await {
+            Err(OpenError::InUse { .. }) => {}
+            opened => return opened,
+        }
+        let location = Location::parse(&config.url)?;
+        if let Location::Sqlite { options, .. } = &location {
+            check_schema(options, &config).await?;
+        }
+        start(config, location, Keys::Theirs).await
+    }
+}
+
+/// Who gives fresh keys on SQLite.
+enum Keys {
+    /// This process; the file is kept for it.
+    Ours(Option<FileLock>),
+    /// Another one.
+    Theirs,
+}
+
+async fn start(config: DatabaseConfig, location: Location, keys: Keys) -> Result<Arc<SqlStore>, OpenError> {
+    let readers = match &location {
+        Location::Sqlite { options, .. } => Pools::sqlite(options, &config).await,
+        Location::Postgres(options) => Pools::postgres(options, &config).await,
+    };
+    let failed = |trouble: Trouble| OpenError::Connect {
+        url: redacted(&config.url),
+        reason: trouble.to_string(),
+    };
+    let readers = readers.map_err(|error| failed(error.into()))?;
+    let seal = Arc::new(check_key(&readers.all, &config).await?);
+    let counters = Arc::new(Counters::default());
+    let place = (config.clone(), location);
+    let woken = Arc::new(Notify::new());
+    let transactions = Transactions::new(place, seal.clone(), counters.clone(), woken.clone()).await;
+    let transactions = transactions.map_err(failed)?;
+    let (transactions, lock) = match keys {
+        Keys::Ours(lock) => (transactions, lock),
+        Keys::Theirs => (transactions.without_keys(), None),
+    };
+    let (away, told) = watch::channel(false);
+    let writer = Writer {
+        transactions,
+        counters: counters.clone(),
+        readers: readers.clone(),
+        query_timeout: config.query_timeout,
+        lock,
+        away,
+    };
+    let closing = CancellationToken::new();
+    let (requests, queue) = mpsc::channel(QUEUE);
+    let task = tokio::spawn(writer.run(Inbox::new(queue, closing.clone())));
+    tracing::info!(url = redacted(&config.url), "database opened");
+    Ok(Arc::new(SqlStore::new(
+        (requests, told, woken),
+        readers,
+        seal,
+        config.clock,
+        counters,
+        (closing, task),
+    )))
 }
 
 /// Makes sure that directory and file are there and nobody else's, and locks them.
@@ -148,6 +181,26 @@ async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig)
     let migrated = Migrator::up(&database, None).await;
     let closed = database.close().await;
     migrated.and(closed).map_err(|error| migrate_error(config, error))
+}
+
+/// For whoever may not change the schema, because another process works with it.
+async fn check_schema(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(sqlite_options(options, config.transaction_timeout))
+        .await
+        .map_err(|error| connect_error(config, error))?;
+    let database = DatabaseConnection::from(pool);
+    let pending = Migrator::get_pending_migrations(&database).await;
+    let closed = database.close().await;
+    let pending = pending.and_then(|pending| closed.map(|()| pending));
+    match pending.map_err(|error| migrate_error(config, error))? {
+        pending if pending.is_empty() => Ok(()),
+        _ => Err(OpenError::Migrate {
+            url: redacted(&config.url),
+            reason: "it is in use by an older version; let this one start it once".to_owned(),
+        }),
+    }
 }
 
 /// Under a lock, since several servers may start at once, and in one transaction.

@@ -43,6 +43,8 @@ pub(crate) async fn plan(
     rows.all(sql::INSERT_EVENTS, plan.events.iter().map(|new| event(new, now)))
         .await?;
     progress(&mut rows, plan).await?;
+    checkpoints(&mut rows, plan, now).await?;
+    tokens(&mut rows, plan, now).await?;
     errors(&mut rows, plan).await?;
     areas(&mut rows, &plan.areas, now).await?;
     let audits = plan.audits.iter().map(
@@ -211,21 +213,60 @@ async fn credentials(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp, seal: &Se
 }
 
 async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
-    let new = plan.new_sessions.iter().map(|(id, new, until)| {
+    let new = plan.new_sessions.iter().map(|(session, new)| {
+        let instance = new.instance.as_ref();
         json!({
-            "id": id, "name": *new.name, "identity": new.identity, "server": new.server, "connected": true,
-            "capabilities": json!(new.capabilities).to_string(), "confirms": new.confirms, "opened_at": now,
-            "lease_expires_at": until,
+            "id": session.key, "name": *session.name, "identity": session.identity, "server": new.server,
+            "connected": session.connected, "capabilities": json!(new.capabilities).to_string(),
+            "confirms": session.confirms, "opened_at": now, "lease_expires_at": session.lease_expires_at,
+            "epoch": session.epoch, "high_water": session.high_water, "high_water_fingerprint": session.fingerprint,
+            "instance_id": instance.map(|it| &it.id), "crawler_id": instance.map(|it| &it.crawler_id),
+            "principal": instance.map(|it| &it.principal),
         })
     });
     rows.all(sql::INSERT_SESSIONS, new).await?;
+    let reopened = plan.reopened.iter().map(|(id, new)| {
+        json!({
+            "id": id, "name": *new.name, "identity": new.identity, "server": new.server,
+            "capabilities": json!(new.capabilities).to_string(), "confirms": new.confirms,
+            "crawler_id": new.instance.as_ref().map(|it| &it.crawler_id),
+        })
+    });
+    rows.all(sql::REOPEN_SESSIONS, reopened).await?;
     let known = plan.sessions.iter().map(|session| {
         json!({
             "id": session.key, "connected": session.connected, "lease_expires_at": session.lease_expires_at,
-            "grants": session.grants,
+            "grants": session.grants, "epoch": session.epoch, "high_water": session.high_water,
+            "high_water_fingerprint": session.fingerprint,
         })
     });
     rows.all(sql::UPDATE_SESSIONS, known).await
+}
+
+async fn checkpoints(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
+    let kept = plan
+        .checkpoints
+        .iter()
+        .map(|(job, kept)| json!({"job_id": job, "attempt": kept.attempt, "cursor": kept.cursor, "updated_at": now}));
+    rows.all(sql::WRITE_CHECKPOINTS, kept).await
+}
+
+async fn tokens(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
+    let new = plan
+        .new_tokens
+        .iter()
+        .map(|new| json!({"id": new.key, "name": new.name, "role": new.role, "hash": new.hash, "created_at": now}));
+    rows.all(sql::INSERT_TOKENS, new).await?;
+    let revoked = plan.revoked_tokens.iter();
+    rows.some(
+        sql::REVOKE_TOKENS,
+        revoked.map(|id| json!({"id": id, "revoked_at": now})),
+    )
+    .await?;
+    let used = plan.used_tokens.iter();
+    rows.some(sql::USE_TOKENS, used.map(|id| json!({"id": id, "last_used_at": now})))
+        .await?;
+    Ok(())
 }
 
 /// A job to insert; the names are those of the columns.

@@ -10,9 +10,10 @@ use std::time::Duration;
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, ReadyQuery, Ticket};
 use crawlwire_progress::view::{
-    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
+    SessionView, StateCounts,
 };
-use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp};
+use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp, TokenKey};
 use crawlwire_protocol::AccessToken;
 use sea_orm::DatabaseConnection;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
@@ -241,6 +242,18 @@ impl Store for SqlStore {
 
     fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>> {
         self.query(read::token(&self.readers.hot, &self.seal, credential))
+    }
+
+    fn checkpoint(&self, job: JobKey) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        self.query(read::checkpoint(&self.readers.hot, job))
+    }
+
+    fn crawler_tokens(&self) -> BoxFuture<'_, Result<Vec<CrawlerToken>, StoreError>> {
+        self.query(read::crawler_tokens(&self.readers.all))
+    }
+
+    fn crawler_token(&self, token: TokenKey) -> BoxFuture<'_, Result<Option<CrawlerToken>, StoreError>> {
+        self.query(read::crawler_token(&self.readers.hot, token))
     }
 
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {

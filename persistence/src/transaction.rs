@@ -55,6 +55,8 @@ pub(crate) struct Transactions {
     reconnect: (Instant, Duration),
     /// SQLite only: the greatest key given out.
     last_key: i64,
+    /// Whether fresh keys are given out here, and not by another process that has the same SQLite file open.
+    gives_keys: bool,
     /// SQLite only: the machine's clock may be set back, ours goes on from where it was.
     last_now: (Timestamp, Instant),
     /// Of the generator behind retry delays.
@@ -100,11 +102,20 @@ impl Transactions {
             connection: Some(connection),
             reconnect: (Instant::now(), BACKOFF.0),
             last_key,
+            gives_keys: true,
             last_now: (Timestamp(0), Instant::now()),
             seed: getrandom::u64().unwrap_or_default(),
             shard,
             wake,
         })
+    }
+
+    /// Leaves it to another process to give out keys.
+    pub(crate) fn without_keys(self) -> Self {
+        Self {
+            gives_keys: false,
+            ..self
+        }
     }
 
     /// Closes the connections.
@@ -202,8 +213,11 @@ impl Transactions {
         ops: &[Op],
         pending: &mut Option<Pending>,
     ) -> Result<(), Trouble> {
-        connection.execute(sql::BEGIN, None).await?;
         let needs = Needs::of(ops);
+        if needs.keys > 0 && !self.gives_keys {
+            return Err(Trouble::Refused("another process has this database open".to_owned()));
+        }
+        connection.execute(sql::BEGIN, None).await?;
         let (now, keys, transaction) = self.clock_and_keys(connection, needs.keys).await?;
         let snapshot = load::snapshot(connection, ops, &needs, &self.config, &self.seal, (now, keys)).await?;
         let policy = &self.config.policy;

@@ -294,6 +294,8 @@ fn weight(op: &Op) -> usize {
             .map(|(.., report)| ROW + 128 * report.entities.len())
             .sum(),
         Op::Sweep => ROW * SWEEP_MAX,
+        Op::Said { ops, .. } => ROW + ops.iter().map(weight).sum::<usize>(),
+        Op::Checkpoint { cursor, .. } => ROW + cursor.len(),
         Op::RecordErrors(errors) => errors.iter().map(|error| ROW + error.message.len()).sum(),
         _ => ROW,
     }

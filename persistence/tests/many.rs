@@ -187,7 +187,7 @@ async fn jobs_behind_a_gate_do_not_keep_others_from_their_turn(database: TestDat
     };
     kit.commit(close).await;
     kit.pass(kit.policy.job_timeout);
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     let facts: Vec<_> = kit.sweep().await.into_iter().map(|fact| fact.job).collect();
     assert_eq!(facts, [elsewhere.key]);
 }

@@ -9,9 +9,9 @@ use crawlwire_persistence::{Database, DatabaseConfig};
 use crawlwire_progress::discovery::Verdict;
 use crawlwire_progress::store::Ticket;
 use crawlwire_progress::view::JobView;
-use crawlwire_progress::{Arrow, Op, Outcome, SessionKey, State, Store, StoreError};
+use crawlwire_progress::{Arrow, Op, Outcome, State, Store, StoreError};
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
-use support::{Kit, Peer, complete, discover, moved, report, start};
+use support::{Kit, Peer, complete, discover, moved, nobody, report, start};
 use tokio::time::{Instant, timeout};
 
 /// Far below what a patient operation waits in these tests.
@@ -162,7 +162,7 @@ async fn patient_operations_wait_in_order_and_the_others_do_not(mut world: World
     for op in [
         Op::Submit(Box::new(world.kit.new_job())),
         Op::Progress(vec![(job.key, holder.lease(), report(1))]),
-        Op::Renew(vec![peer.key]),
+        Op::Renew(vec![peer.reference()]),
         Op::Recover {
             server: "crawlwire".to_owned(),
             connected: true,
@@ -172,7 +172,7 @@ async fn patient_operations_wait_in_order_and_the_others_do_not(mut world: World
     }
     assert!(before.elapsed() < AT_ONCE, "{:?}", before.elapsed());
     let mut ended = store.enqueue(complete(job.key, &holder)).await;
-    let mut gone = store.enqueue(Op::Disconnect(peer.key)).await;
+    let mut gone = store.enqueue(Op::Disconnect(peer.reference())).await;
     for ticket in [&mut found, &mut began, &mut ended, &mut gone] {
         assert!(timeout(Duration::from_millis(50), ticket).await.is_err());
     }
@@ -215,12 +215,12 @@ async fn a_patient_operation_that_is_refused_costs_only_itself(mut world: World)
 async fn more_than_can_be_kept_waits_outside(mut world: World) {
     const MANY: usize = 6000;
     world.goes_away().await;
-    let first = world.found_away(Op::Disconnect(SessionKey(i64::MAX))).await;
+    let first = world.found_away(Op::Disconnect(nobody().reference())).await;
     let store = world.kit.store.clone();
     let giving = tokio::spawn(async move {
         let mut tickets = Vec::new();
         for _ in 0..MANY {
-            tickets.push(store.enqueue(Op::Disconnect(SessionKey(i64::MAX))).await);
+            tickets.push(store.enqueue(Op::Disconnect(nobody().reference())).await);
         }
         tickets
     });
@@ -264,7 +264,7 @@ async fn a_store_closes_while_its_database_is_away(mut world: World) {
 
 async fn a_store_that_nobody_holds_gives_up_too(mut world: World) {
     world.goes_away().await;
-    let ticket = world.found_away(Op::Disconnect(SessionKey(1))).await;
+    let ticket = world.found_away(Op::Disconnect(nobody().reference())).await;
     drop(world.kit);
     let told = timeout(Duration::from_secs(5), ticket).await.expect("it gives up");
     assert_eq!(told, Err(StoreError::Closed));

@@ -238,7 +238,7 @@ async fn a_commit_wakes_the_other_servers_and_not_its_own() {
     woken(&one).await;
     // A renewal is nobody else's business.
     let peer = one.session("one").await;
-    one.commit(Op::Renew(vec![peer.key])).await;
+    one.commit(Op::Renew(vec![peer.reference()])).await;
     assert!(timeout(Duration::from_millis(200), two.store.woken()).await.is_err());
 
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -252,7 +252,7 @@ async fn a_commit_wakes_the_other_servers_and_not_its_own() {
     woken(&two).await;
     one.sql().close().await;
     two.sql().close().await;
-    let left = "UPDATE crawlwire_migrations SET version = version WHERE (SELECT count(*) FROM pg_stat_activity \
+    let left = "UPDATE crawlwire_migrations SET version = version WHERE version = 'm0001_engine' AND (SELECT count(*) FROM pg_stat_activity \
                 WHERE application_name = 'crawlwire' AND datname = current_database()) = 0";
     let until = Instant::now() + Duration::from_secs(10);
     while database.execute(left).await != Ok(1) {

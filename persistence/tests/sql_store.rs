@@ -211,6 +211,10 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
                  WHERE p.id < jobs.id AND p.entity_id LIKE '%00') WHERE id % 3 = 0 AND entity_id NOT LIKE '%00' \
                  AND id > (SELECT min(id) FROM jobs WHERE entity_id LIKE '%00')";
     assert!(kit.database().execute(below).await.unwrap() > JOBS / 4);
+    let sessions = "INSERT INTO sessions (id, name, server, connected, capabilities, confirms, opened_at, \
+                    lease_expires_at, instance_id, crawler_id, principal) SELECT id + 1000000, 'x', 'x', false, '{}', \
+                    false, 1, id, public_id, 'x', 'x' FROM jobs";
+    assert_eq!(kit.database().execute(sessions).await, Ok(JOBS));
     for statistics in [false, true] {
         if statistics {
             kit.database().execute("ANALYZE").await.unwrap();
@@ -223,6 +227,16 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
                 .iter()
                 .any(|states| name.contains(&format!("states: {states}, account_id: None")));
             let scan = plan.lines().find(|line| scans(line, every));
+            assert_eq!(scan, None, "{name} (statistics: {statistics}):\n{plan}");
+            // Lists of sessions begin with the newest, and stop when the page is full. A server that returns goes through
+            // all of them, once.
+            if name == "recover jobs" {
+                continue;
+            }
+            let scan = plan.lines().find(|line| {
+                let scan = line.starts_with("SCAN sessions") && !line.contains("USING INDEX idx_sessions_lease");
+                line.contains("Seq Scan on sessions") || scan && name != "sessions"
+            });
             assert_eq!(scan, None, "{name} (statistics: {statistics}):\n{plan}");
         }
     }
@@ -329,7 +343,7 @@ async fn a_closed_store_says_so(database: TestDatabase) {
 async fn an_unreleased_database_is_refused(database: TestDatabase) {
     let kit = Kit::over(database, Policy::default()).await;
     kit.sql().close().await;
-    let older = "UPDATE crawlwire_migrations SET version = 'm0001_lives'";
+    let older = "UPDATE crawlwire_migrations SET version = 'm0001_lives' WHERE version = 'm0001_engine'";
     assert_eq!(kit.database().execute(older).await, Ok(1));
     let error = Database::open(kit.database().config()).await.unwrap_err();
     assert!(matches!(error, OpenError::Migrate { .. }), "{error}");

@@ -69,4 +69,10 @@ suite!(
     those_that_fit_are_redriven,
     places_are_kept_once_and_seen_by_accounts,
     lanes_are_looked_at_in_turn,
+    an_instance_comes_back_to_what_it_held,
+    an_instance_belongs_to_one_principal,
+    an_earlier_connection_has_no_say,
+    what_is_said_twice_has_its_effect_once,
+    a_job_that_is_given_back_costs_nothing,
+    crawler_tokens_come_and_go,
 );

@@ -37,6 +37,15 @@ key! {
     CredentialKey
 }
 key! {
+    /// The row of a crawler's token.
+    TokenKey
+}
+key! {
+    /// Says which connection of a session a message belongs to. It is 1 for the first, and rises by one whenever the
+    /// crawler comes back as the same instance.
+    Epoch
+}
+key! {
     /// Says which lease a message belongs to. It rises by one at claim, expiry, release and forced end, never falls,
     /// and does not change at a reconnect; so a line that carries an old one comes from a crawler that lost the job.
     Fence
@@ -48,6 +57,16 @@ impl Fence {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+}
+
+/// One connection of a session. What it says counts only while its epoch is the row's: a later connection of the same
+/// crawler speaks for the session then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionRef {
+    /// The session.
+    pub key: SessionKey,
+    /// Which of its connections.
+    pub epoch: Epoch,
 }
 
 /// A moment: milliseconds since 1970 in UTC, by the clock of the store.

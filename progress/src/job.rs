@@ -128,6 +128,8 @@ named! {
         Expire = "expire",
         /// Given back without having begun: assigned → queued, or paused after too many misses.
         Release = "release",
+        /// Given back by its crawler, which does not go on with it: → queued; or as somebody wished meanwhile.
+        Return = "return",
         /// It ran longer than it may: → delayed for a retry, or failed.
         Deadline = "deadline",
         /// Somebody wishes a held job to end. It is the session's turn to confirm.

@@ -27,7 +27,7 @@ pub mod retry;
 pub mod store;
 pub mod view;
 
-pub use ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+pub use ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 pub use job::{Arrow, Job, PauseReason, State, TreeStatus, Want};
 pub use policy::Policy;
 pub use store::{Committed, Fact, Op, Outcome, Store, StoreError};

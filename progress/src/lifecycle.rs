@@ -5,11 +5,11 @@
 //!   submit ──────────────▶ delayed ─▶ queued ─────▶ assigned ─────▶ running
 //!   discover ────────────────promote──▲  ▲  ▲          │  │            │ │ │
 //!                            ▲        │  │  └─release──┘  │            │ │ │
-//!                            │        │  └──── expire ────┴────────────┘ │ │
+//!                            │        │  └ expire, return ┴────────────┘ │ │
 //!                            └────────│── finish (retry), deadline ──────┘ │
 //!                                     └─ 20 misses: paused                 └─ finish ▶ completed, failed
 //!
-//!   held (assigned, running):  want_cancel, want_pause;  then confirm or force ▶ cancelled, paused
+//!   held (assigned, running):  want_cancel, want_pause;  then confirm, return or force ▶ cancelled, paused
 //!   not held:                  cancel ▶ cancelled;  pause ▶ paused ─ resume, redrive ▶ queued, delayed
 //!   ended:                     failed, cancelled ─ retry ▶ queued;  failed ─ redrive ▶ queued
 //! ```
@@ -18,6 +18,9 @@
 //! and redrive. Whoever speaks for a lease must name session and fence: anything else is [`Refusal::Stale`] and has no
 //! effect. A job that would go back to the queue while something is wished of it goes where it was wished to go.
 
+mod refusal;
+
+pub use self::refusal::Refusal;
 use crate::ids::{SessionKey, Timestamp};
 use crate::job::{Arrow, Job, PauseReason, State, Want};
 use crate::policy::{Guard, Policy};
@@ -53,6 +56,8 @@ pub enum Event {
     },
     /// The assignment could not be delivered, or was never started.
     Release(Lease),
+    /// The session does not go on with it. That is nobody's fault, so it counts neither as a failure nor as a miss.
+    Return(Lease),
     /// Another connection of the same crawler takes it over. That it is the same one, and that the old connection is
     /// gone, was checked with the sessions at hand.
     Adopt(SessionKey),
@@ -70,7 +75,7 @@ pub enum Event {
         /// Now, for a session that cannot be asked.
         until: Timestamp,
     },
-    /// The session did what was wished.
+    /// The session did what was wished. If nothing is wished any more, it has let the job go all the same.
     Confirm(Lease),
     /// The session did not, in time.
     Force,
@@ -82,95 +87,6 @@ pub enum Event {
     Redrive,
     /// Its place in the queue changes.
     SetPriority(f64),
-}
-
-/// Why an arrow was not taken. A normal answer, not a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such job.
-    #[error("no such job")]
-    NotFound,
-    /// The lease that the message belongs to is over.
-    #[error("the lease is over")]
-    Stale,
-    /// Somebody else was faster, or the job is held back.
-    #[error("the job is not queued")]
-    NotQueued,
-    /// The time for this arrow has not come.
-    #[error("not yet due")]
-    NotDue,
-    /// The session has said so before.
-    #[error("already started")]
-    AlreadyStarted,
-    /// The job is held by a crawler that cannot be shown to be this one.
-    #[error("held by another crawler")]
-    HeldByAnother,
-    /// The job is held by an earlier connection of this crawler, whose end is not known yet.
-    #[error("an earlier connection of this crawler still holds it")]
-    StillConnected,
-    /// A gate is closed before the job.
-    #[error("a gate is closed before the job")]
-    GateClosed,
-    /// The job's account holds as many jobs as it may.
-    #[error("the account holds as many jobs as it may")]
-    AccountShare,
-    /// The session does not run such jobs.
-    #[error("the session does not run such jobs")]
-    NotCapable,
-    /// Nobody wishes that.
-    #[error("nothing was wished of the job")]
-    NotWanted,
-    /// It is so already.
-    #[error("it is so already")]
-    AlreadySo,
-    /// The job has ended.
-    #[error("the job has ended")]
-    Ended,
-    /// The job is to be cancelled.
-    #[error("the job is being cancelled")]
-    Cancelling,
-    /// Only what is paused can go on.
-    #[error("the job is not paused by anybody")]
-    NotPaused,
-    /// Only what failed or was cancelled can be tried again.
-    #[error("the job has neither failed nor been cancelled")]
-    NotRetryable,
-    /// Only what is quarantined or failed can be given out anew.
-    #[error("the job is neither quarantined nor failed")]
-    NotRedrivable,
-    /// Only a submitted job can be treated with everything below it.
-    #[error("the job was discovered by another; name the submitted job at the top")]
-    NotRoot,
-    /// Something in the tree is still to be done.
-    #[error("the job, or something below it, has not ended")]
-    TreeOpen,
-}
-
-impl Refusal {
-    /// The stable name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::Stale => "stale",
-            Self::NotQueued => "not_queued",
-            Self::NotDue => "not_due",
-            Self::AlreadyStarted => "already_started",
-            Self::HeldByAnother => "held_by_another",
-            Self::StillConnected => "still_connected",
-            Self::GateClosed => "gate_closed",
-            Self::AccountShare => "account_share",
-            Self::NotCapable => "not_capable",
-            Self::NotWanted => "not_wanted",
-            Self::AlreadySo => "already_so",
-            Self::Ended => "job_ended",
-            Self::Cancelling => "cancelling",
-            Self::NotPaused => "not_paused",
-            Self::NotRetryable => "not_retryable",
-            Self::NotRedrivable => "not_redrivable",
-            Self::NotRoot => "not_root",
-            Self::TreeOpen => "tree_open",
-        }
-    }
 }
 
 /// Takes one arrow, or leaves the job untouched.
@@ -202,6 +118,10 @@ pub fn apply(job: &mut Job, event: Event, policy: &Policy, now: Timestamp, chanc
             miss(job, policy, now);
             Ok(Arrow::Release)
         }
+        Event::Return(lease) => {
+            held(job, lease, policy)?;
+            Ok(give_back(job, now))
+        }
         Event::Adopt(session) => {
             if !job.state.is_leased() {
                 return Err(Refusal::Stale);
@@ -229,7 +149,9 @@ pub fn apply(job: &mut Job, event: Event, policy: &Policy, now: Timestamp, chanc
         Event::Wish { want, until } => wish(job, want, until, now),
         Event::Confirm(lease) => {
             held(job, lease, policy)?;
-            let want = job.want.ok_or(Refusal::NotWanted)?;
+            let Some(want) = job.want else {
+                return Ok(give_back(job, now));
+            };
             grant(job, want, now);
             Ok(Arrow::Confirm)
         }
@@ -253,7 +175,11 @@ pub fn apply(job: &mut Job, event: Event, policy: &Policy, now: Timestamp, chanc
     }
 }
 
-fn held(job: &Job, lease: Lease, policy: &Policy) -> Result<(), Refusal> {
+/// Whether a lease is the one under which a job is held.
+///
+/// # Errors
+/// [`Refusal::Stale`] when it is not.
+pub(crate) fn held(job: &Job, lease: Lease, policy: &Policy) -> Result<(), Refusal> {
     let fence = job.fence == lease.fence || !policy.has(Guard::Fence);
     let held = job.state.is_leased() && job.session == Some(lease.session) && fence;
     if held { Ok(()) } else { Err(Refusal::Stale) }
@@ -337,6 +263,17 @@ fn expire(job: &mut Job, session: SessionKey, policy: &Policy, now: Timestamp) -
         queue(job);
     }
     Ok(Arrow::Expire)
+}
+
+/// Its crawler has let it go.
+fn give_back(job: &mut Job, now: Timestamp) -> Arrow {
+    job.fence = job.fence.next();
+    job.resume |= job.state == State::Running;
+    match job.want {
+        Some(want) => grant(job, want, now),
+        None => queue(job),
+    }
+    Arrow::Return
 }
 
 /// It was given out and never started.

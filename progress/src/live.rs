@@ -26,6 +26,8 @@ pub struct Live {
 struct Report {
     lease: Lease,
     view: ProgressView,
+    /// The sender's own number, if it gives one.
+    sent: Option<u64>,
 }
 
 /// All active jobs together (API reference, lines 142 to 150).
@@ -39,14 +41,23 @@ pub struct AggregateProgress {
 
 impl Live {
     /// Takes a report in. Whoever calls has checked that the lease holds.
+    ///
+    /// A crawler of the session dialect numbers its reports of a job itself: `sent`. One whose number is not above the last
+    /// one of the lease is late, and dropped: then there is no view. The number that is kept with a report is ours all the
+    /// same, because the sender's does not go on from one lease to the next.
     pub fn report(
         &mut self,
         job: JobKey,
-        lease: Lease,
-        attempt: i32,
+        (lease, attempt): (Lease, i32),
+        sent: Option<u64>,
         message: &JobProgress,
         now: Timestamp,
-    ) -> ProgressView {
+    ) -> Option<ProgressView> {
+        let last = self.jobs.get(&job).filter(|report| report.lease.fence == lease.fence);
+        let last = last.and_then(|report| report.sent);
+        if sent.is_some() && sent <= last {
+            return None;
+        }
         let n = self.next_n(job, lease, now);
         let view = ProgressView {
             attempt,
@@ -62,10 +73,11 @@ impl Live {
             Report {
                 lease,
                 view: view.clone(),
+                sent: sent.or(last),
             },
         );
         self.changed.insert(job);
-        view
+        Some(view)
     }
 
     /// The last report of a job that ended well: its totals, and all of it done.
@@ -179,9 +191,9 @@ mod tests {
     };
 
     fn report(live: &mut Live, job: i64, lease: Lease, completion: f64, now: i64) -> i64 {
-        let report = live.report(JobKey(job), lease, 1, &message(completion), Timestamp(now));
-        assert_eq!(live.get(JobKey(job)), Some(&report));
-        report.n
+        let report = live.report(JobKey(job), (lease, 1), None, &message(completion), Timestamp(now));
+        assert_eq!(live.get(JobKey(job)), report.as_ref());
+        report.unwrap().n
     }
 
     #[test]
@@ -223,6 +235,32 @@ mod tests {
             ..LEASE
         };
         assert!(report(&mut live, 1, taken_over, 0.3, 1_500) > second);
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_is_dropped_within_its_lease() {
+        let mut live = Live::default();
+        let mut said = |fence, sent, completion| {
+            let lease = Lease {
+                fence: Fence(fence),
+                ..LEASE
+            };
+            let taken = live.report(JobKey(1), (lease, 1), sent, &message(completion), Timestamp(0));
+            let shown = live.get(JobKey(1)).map(|view| view.overall_completion);
+            (taken.is_some(), shown)
+        };
+        assert_eq!(said(1, Some(0), 0.1), (true, Some(0.1)));
+        assert_eq!(said(1, Some(7), 0.7), (true, Some(0.7)));
+        for late in [0, 6, 7] {
+            assert_eq!(said(1, Some(late), 0.2), (false, Some(0.7)), "{late}");
+        }
+        assert_eq!(
+            said(1, None, 0.75),
+            (true, Some(0.75)),
+            "one without a number is never late"
+        );
+        assert_eq!(said(1, Some(7), 0.2), (false, Some(0.75)));
+        assert_eq!(said(2, Some(0), 0.3), (true, Some(0.3)), "a new lease begins anew");
     }
 
     #[test]

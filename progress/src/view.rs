@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crawlwire_protocol::message::{JobType, ProgressData};
 
 use crate::admit::Capabilities;
-use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::{JobLimits, PauseReason, State, Tree, Want};
 
 /// What a job is about. Never changes after submission, but for the priority.
@@ -234,6 +234,53 @@ pub struct SessionView {
     pub capabilities: Capabilities,
     /// Jobs it holds.
     pub held: usize,
+    /// Which of its connections is the last.
+    pub epoch: Epoch,
+    /// Which run of a crawler it is; none in the base protocol.
+    pub instance: Option<InstanceView>,
+}
+
+/// One run of a crawler, which keeps its session through all its connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Its name for itself.
+    pub id: String,
+    /// The crawler's name, the same for all its runs.
+    pub crawler_id: String,
+    /// Who it proved to be.
+    pub principal: String,
+    /// The last number of it that is settled.
+    pub high_water: i64,
+}
+
+/// A token that crawlers may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CrawlerToken {
+    /// Its row.
+    pub key: TokenKey,
+    /// Its name for people.
+    pub name: String,
+    /// What its bearers may do.
+    pub role: String,
+    /// SHA-256 of the token, in hexadecimal.
+    pub hash: String,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+    /// When it was last shown, roughly.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for CrawlerToken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("CrawlerToken")
+            .field("key", &self.key)
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Something that somebody did, as it is kept.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crawlwire_progress::job::Want;
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Act, Holder, Op};
+use crawlwire_progress::store::{Act, Holder};
 use crawlwire_progress::{Arrow, Fence, JobKey, PauseReason, Policy, SessionKey, State, Timestamp};
 
 use support::*;
@@ -206,15 +206,19 @@ fn a_crawler_that_does_not_confirm_in_time_loses_the_job() {
 }
 
 #[test]
-fn nobody_confirms_what_was_not_wished() {
+fn what_is_confirmed_after_the_wish_was_taken_back_is_given_back() {
     let world = World::new(Policy::default());
     let (job, _, holder) = asked(&world, Act::Pause);
     acted(world.act(job, Act::Resume));
     assert_eq!(world.view(job).want, None, "taken back");
-    assert_eq!(world.store.apply(confirm(job, &holder)), refused(Refusal::NotWanted));
     world.later(world.policy.want_timeout);
     assert_eq!(world.sweep(), []);
     assert_eq!(world.row(job).state, State::Running);
+    let fact = moved(world.store.apply(confirm(job, &holder)));
+    assert_eq!((fact.arrow, fact.state), (Arrow::Return, State::Queued));
+    let row = world.row(job);
+    assert_eq!((row.failures, row.misses, row.resume), (0, 0, true));
+    assert_eq!(world.store.apply(confirm(job, &holder)), refused(Refusal::Stale));
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn what_would_go_back_to_the_queue_goes_where_it_was_wished_to() {
     let roads: [fn(&World, JobKey, &Holder) -> Arrow; 4] = [
         |world, job, holder| moved(world.store.apply(fail(job, holder, true))).arrow,
         |world, _, holder| {
-            world.store.apply(Op::Disconnect(holder.session));
+            world.store.apply(disconnect(holder.session));
             world.later(world.policy.reattach_grace);
             world.sweep()[0].arrow
         },

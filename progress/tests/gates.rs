@@ -97,7 +97,7 @@ fn a_deadline_stands_still_behind_a_gate_and_moves_by_the_time_it_was_closed() {
         world.later(Duration::from_secs(20));
         world.close(gate.clone(), None);
         world.later(MINUTE * 10);
-        world.store.apply(Op::Renew(vec![session]));
+        world.store.apply(renew(&[session]));
         assert_eq!(world.sweep(), [], "{gate:?}");
         world.reopen(gate);
         assert_eq!(deadline(&world, job), before.after(MINUTE * 10));

@@ -184,7 +184,7 @@ fn a_late_report_is_dropped_and_a_good_one_gets_its_attempt() {
 
     moved(world.store.apply(fail(job, &first, true)));
     world.later(world.policy.retry_delay_max);
-    world.store.apply(Op::Renew(vec![session]));
+    world.store.apply(renew(&[session]));
     world.sweep();
     let second = world.running(job, session);
     world.store.apply(report(job, first.lease(), 50));
@@ -341,7 +341,7 @@ fn a_recovery_reaches_the_operations_behind_it_in_the_batch() {
 
     world.later(world.policy.lease / 2);
     let full = world.now().after(world.policy.lease);
-    world.store.apply_all(vec![Op::Disconnect(session), recover(true)]);
+    world.store.apply_all(vec![disconnect(session), recover(true)]);
     assert_eq!(world.lease_of(session), full, "the last one counts");
     let row = world.row(job);
     assert_eq!((row.session, row.fence), (Some(session), Fence(1)), "nobody lost it");

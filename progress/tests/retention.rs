@@ -285,7 +285,7 @@ fn old_trees_go_and_open_and_young_ones_stay() {
     assert_eq!(gone, [SELECTED_MAX, SELECTED_MAX, 2]);
     let left: Vec<_> = world.store.rows().iter().map(|row| row.key).collect();
     assert_eq!(left, [open, below, young], "its own end does not make a tree old");
-    world.store.apply(Op::Renew(vec![below_holder.session]));
+    world.store.apply(renew(&[below_holder.session]));
     moved(world.store.apply(complete(below, &below_holder)));
     world.later(Duration::from_millis(1));
     let all = world.store.apply(prune(world.now()));

@@ -30,7 +30,7 @@ fn only_a_live_session_may_claim() {
     let world = world();
     let job = world.submitted("job");
     let (gone, alive) = (world.open("gone", None), world.open("alive", None));
-    world.store.apply(Op::Disconnect(gone));
+    world.store.apply(disconnect(gone));
     let stale = refused(Refusal::Stale);
     assert_eq!(
         world.store.apply(claim(job, gone)),
@@ -40,7 +40,7 @@ fn only_a_live_session_may_claim() {
     assert_eq!(world.store.apply(claim(job, SessionKey(99))), stale);
     world.later(world.policy.lease);
     assert_eq!(world.store.apply(claim(job, alive)), stale, "its lease is over");
-    world.store.apply(Op::Renew(vec![alive]));
+    world.store.apply(renew(&[alive]));
     assert_eq!(moved(world.store.apply(claim(job, alive))).fence, Fence(1));
     assert_eq!(world.store.apply(claim(job, alive)), refused(Refusal::NotQueued));
 }
@@ -54,17 +54,17 @@ fn a_sign_of_life_renews_a_lease_but_does_not_bring_a_connection_back() {
     world.later(Duration::from_secs(10));
     let lost = |lost| Outcome::Renewed { lost };
     assert_eq!(
-        world.store.apply(Op::Renew(vec![session, SessionKey(99)])),
-        lost(vec![SessionKey(99)])
+        world.store.apply(renew(&[session, SessionKey(99)])),
+        lost(vec![first(SessionKey(99))])
     );
     assert_eq!(world.lease_of(session), world.now().after(world.policy.lease));
 
-    world.store.apply(Op::Disconnect(session));
+    world.store.apply(disconnect(session));
     let short = world.now().after(world.policy.reattach_grace);
     assert_eq!(world.lease_of(session), short);
     world.later(Duration::from_secs(1));
-    assert_eq!(world.store.apply(Op::Renew(vec![session])), lost(vec![session]));
-    world.store.apply(Op::Disconnect(session));
+    assert_eq!(world.store.apply(renew(&[session])), lost(vec![first(session)]));
+    world.store.apply(disconnect(session));
     assert_eq!(world.lease_of(session), short, "neither longer nor shorter by now");
     let view = ready(world.store.sessions(10)).unwrap().remove(0);
     assert!(!view.connected);
@@ -76,7 +76,7 @@ fn a_lease_that_is_nearly_over_does_not_grow_by_a_disconnect() {
     let session = world.open("s", None);
     let end = world.lease_of(session);
     world.later(world.policy.lease - Duration::from_secs(1));
-    world.store.apply(Op::Disconnect(session));
+    world.store.apply(disconnect(session));
     assert_eq!(world.lease_of(session), end);
 }
 
@@ -105,7 +105,7 @@ fn a_running_job_expires_to_the_queue_and_at_the_limit_fails() {
     assert_eq!(world.store.apply(complete(job, &first)), refused(Refusal::Stale));
     assert_eq!(world.sweep(), [], "once");
 
-    world.store.apply(Op::Renew(vec![session]));
+    world.store.apply(renew(&[session]));
     world.running(job, session);
     world.later(world.policy.lease);
     assert_eq!(steps(&world.sweep()), [(job, Arrow::Expire, State::Failed)]);
@@ -117,7 +117,7 @@ fn a_disconnected_session_keeps_its_jobs_for_the_grace_only() {
     let world = world();
     let (job, session) = (world.submitted("job"), world.open("s", None));
     world.running(job, session);
-    world.store.apply(Op::Disconnect(session));
+    world.store.apply(disconnect(session));
     world.later(world.policy.reattach_grace - INSTANT);
     assert_eq!(world.sweep(), []);
     world.later(INSTANT);
@@ -129,7 +129,7 @@ fn an_assigned_job_that_expires_counts_a_miss_and_no_failure() {
     let world = world();
     let (job, session) = (world.submitted("job"), world.open("s", None));
     world.assigned(job, session);
-    world.store.apply(Op::Disconnect(session));
+    world.store.apply(disconnect(session));
     world.later(world.policy.reattach_grace);
     assert_eq!(steps(&world.sweep()), [(job, Arrow::Expire, State::Queued)]);
     assert_eq!(world.view(job).error, None, "no attempt went wrong");
@@ -167,7 +167,7 @@ fn twenty_misses_in_a_row_quarantine_by_whatever_road() {
             moved(world.store.apply(release(job, &holder)));
         } else {
             world.later(world.policy.accept_timeout);
-            world.store.apply(Op::Renew(vec![session]));
+            world.store.apply(renew(&[session]));
             assert_eq!(world.sweep().len(), 1);
         }
         let row = world.row(job);
@@ -189,7 +189,7 @@ fn an_attempt_past_its_deadline_is_ended_and_tried_again_after_a_wait() {
     while left > Duration::ZERO {
         let step = left.min(world.policy.lease / 2);
         world.later(step);
-        world.store.apply(Op::Renew(vec![session]));
+        world.store.apply(renew(&[session]));
         assert_eq!(world.sweep(), []);
         left -= step;
     }
@@ -246,7 +246,7 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
     let holder = world.running(job, old);
     let new = world.open("new", Some("process-1"));
     let lost = world.open("lost", Some("process-1"));
-    world.store.apply(Op::Disconnect(lost));
+    world.store.apply(disconnect(lost));
     let another = world.open("another", Some("process-2"));
     let unknown = world.open("tcp", None);
     let theirs = refused(Refusal::HeldByAnother);
@@ -260,7 +260,7 @@ fn the_same_process_takes_its_job_over_and_nobody_else() {
         theirs,
         "whatever becomes of that connection"
     );
-    world.store.apply(Op::Disconnect(old));
+    world.store.apply(disconnect(old));
     assert_eq!(world.store.apply(adopt("job", another)), theirs);
     assert_eq!(world.store.apply(adopt("job", lost)), theirs, "it is gone itself");
     assert_eq!(world.store.apply(adopt("job", unknown)), theirs);
@@ -298,7 +298,7 @@ fn over_tcp_nobody_takes_over() {
     let job = world.submitted("job");
     let old = world.open("old", None);
     world.running(job, old);
-    world.store.apply(Op::Disconnect(old));
+    world.store.apply(disconnect(old));
     let new = world.open("new", None);
     assert_eq!(world.store.apply(adopt("job", new)), refused(Refusal::HeldByAnother));
 }
@@ -309,7 +309,7 @@ fn after_the_grace_it_is_too_late_to_take_over() {
     let job = world.submitted("job");
     let old = world.open("old", Some("process-1"));
     world.running(job, old);
-    world.store.apply(Op::Disconnect(old));
+    world.store.apply(disconnect(old));
     let new = world.open("new", Some("process-1"));
     world.later(world.policy.reattach_grace);
     assert_eq!(world.store.apply(adopt("job", new)), refused(Refusal::HeldByAnother));
@@ -327,7 +327,7 @@ fn a_server_that_starts_lets_its_crawlers_come_back() {
     world.store.apply(recover(false));
     assert_eq!(world.sweep(), [], "one full lease");
     assert_eq!(world.lease_of(old), world.now().after(world.policy.lease));
-    world.store.apply(Op::Renew(vec![idle]));
+    world.store.apply(renew(&[idle]));
     assert_eq!(
         world.store.apply(claim(world.submitted("next"), idle)),
         refused(Refusal::Stale)
@@ -335,7 +335,7 @@ fn a_server_that_starts_lets_its_crawlers_come_back() {
     let new = world.open("new", Some("process-1"));
     moved(world.store.apply(adopt("job", new)));
     world.later(world.policy.lease - INSTANT);
-    world.store.apply(Op::Renew(vec![new]));
+    world.store.apply(renew(&[new]));
     world.later(INSTANT);
     assert_eq!(world.sweep(), []);
 }
@@ -352,7 +352,7 @@ fn a_server_that_starts_again_and_again_does_not_keep_the_jobs_of_a_dead_crawler
     for _ in 0..GRANTS_MAX {
         world.later(world.policy.lease - INSTANT);
         world.store.apply(recover(true));
-        world.store.apply(Op::Renew(vec![alive]));
+        world.store.apply(renew(&[alive]));
         assert_eq!(world.sweep(), []);
     }
     world.later(world.policy.lease - INSTANT);
@@ -412,9 +412,9 @@ fn sessions_are_forgotten_a_day_after_their_end() {
         let world = world();
         let (ended, _) = (world.open("ended", None), world.open("silent", None));
         let standing = world.open("standing", None);
-        world.store.apply(Op::Disconnect(ended));
+        world.store.apply(disconnect(ended));
         world.later(Duration::from_secs(hours * 3600));
-        world.store.apply(Op::Renew(vec![standing]));
+        world.store.apply(renew(&[standing]));
         world.sweep();
         // Shows every session that there is, by giving each a lease.
         world.store.apply(recover(true));
@@ -436,7 +436,7 @@ fn a_session_that_holds_a_job_is_not_forgotten() {
     for number in 0..=SWEEP_MAX {
         world.assigned(world.submitted(&format!("job-{number}")), session);
     }
-    world.store.apply(Op::Disconnect(session));
+    world.store.apply(disconnect(session));
     world.later(Duration::from_secs(25 * 3600));
     assert_eq!(world.sweep().len(), SWEEP_MAX);
     let last = world.sweep();

@@ -206,7 +206,7 @@ fn time_ends_trees_too() {
     for _ in 0..=family.world.policy.retry_attempts {
         family.world.later(family.world.policy.lease);
         family.world.sweep();
-        family.world.store.apply(Op::Renew(vec![family.session]));
+        family.world.store.apply(renew(&[family.session]));
         if family.world.row(grandchild).state == State::Queued {
             family.world.running(grandchild, family.session);
         }

@@ -22,6 +22,18 @@ pub struct Model {
     pub grants: i32,
     pub opened_at: i64,
     pub lease_expires_at: i64,
+    /// Which of its connections is the last.
+    pub epoch: i64,
+    /// The last number under which it said something that is settled, and what came with that.
+    pub high_water: i64,
+    pub high_water_fingerprint: i64,
+    /// Set for one run of a crawler, which keeps its session; the next two with it.
+    #[sea_orm(unique)]
+    pub instance_id: Option<String>,
+    /// The crawler's name.
+    pub crawler_id: Option<String>,
+    /// Who it proved to be.
+    pub principal: Option<String>,
 }
 
 /// Joins are written where they are needed.

@@ -3,6 +3,8 @@
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
 
+use super::translate;
+
 pub(super) struct Migration;
 
 impl MigrationName for Migration {
@@ -11,7 +13,7 @@ impl MigrationName for Migration {
     }
 }
 
-/// One text for both databases. Words in braces differ, see [`translate`].
+/// One text for both databases. Words in braces differ, see [`translate`](super::translate).
 ///
 /// The partial indexes spell `OR` where `IN` would be shorter, because SQLite finds `status = 'failed'` in an `OR` but
 /// not in an `IN`. A session is not a foreign key of jobs: a held job whose session is gone counts as expired. Nor is an
@@ -247,30 +249,6 @@ const DOWN: &[&str] = &[
     "DROP TABLE credentials",
     "DROP TABLE accounts",
 ];
-
-fn translate(text: &str, backend: DbBackend) -> String {
-    let words = match backend {
-        DbBackend::Sqlite => [
-            ("{key}", "INTEGER PRIMARY KEY"),
-            ("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
-            ("{int}", "INTEGER"),
-            ("{bool}", "INTEGER"),
-            ("{real}", "REAL"),
-            ("{strict}", " STRICT"),
-        ],
-        _ => [
-            ("{key}", "BIGINT PRIMARY KEY"),
-            ("{serial}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
-            ("{int}", "BIGINT"),
-            ("{bool}", "BOOLEAN"),
-            ("{real}", "DOUBLE PRECISION"),
-            ("{strict}", ""),
-        ],
-    };
-    words
-        .iter()
-        .fold(text.to_owned(), |text, (word, meaning)| text.replace(word, meaning))
-}
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {

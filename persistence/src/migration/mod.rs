@@ -1,7 +1,9 @@
 //! The schema, step by step. Each step has its way back.
 
 mod m0001_engine;
+mod m0002_sessions;
 
+use sea_orm::DbBackend;
 use sea_orm::sea_query::{DynIden, IntoIden};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -14,11 +16,36 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_engine::Migration)]
+        vec![Box::new(m0001_engine::Migration), Box::new(m0002_sessions::Migration)]
     }
 
     /// Not SeaORM's own name, so that a database may be shared with a web app that uses SeaORM too.
     fn migration_table_name() -> DynIden {
         "crawlwire_migrations".into_iden()
     }
+}
+
+/// A statement for one of the databases, from a text for both. Words in braces differ.
+fn translate(text: &str, backend: DbBackend) -> String {
+    let words = match backend {
+        DbBackend::Sqlite => [
+            ("{key}", "INTEGER PRIMARY KEY"),
+            ("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+            ("{int}", "INTEGER"),
+            ("{bool}", "INTEGER"),
+            ("{real}", "REAL"),
+            ("{strict}", " STRICT"),
+        ],
+        _ => [
+            ("{key}", "BIGINT PRIMARY KEY"),
+            ("{serial}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+            ("{int}", "BIGINT"),
+            ("{bool}", "BOOLEAN"),
+            ("{real}", "DOUBLE PRECISION"),
+            ("{strict}", ""),
+        ],
+    };
+    words
+        .iter()
+        .fold(text.to_owned(), |text, (word, meaning)| text.replace(word, meaning))
 }

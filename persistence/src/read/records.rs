@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use crawlwire_progress::admit::ClosedGate;
-use crawlwire_progress::store::Paging;
-use crawlwire_progress::view::{AreaView, AuditView, ErrorView, EventView, Page, ProgressView, SessionView};
-use crawlwire_progress::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+use crawlwire_progress::store::{Paging, TOKENS_MAX};
+use crawlwire_progress::view::{
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, Page, ProgressView, SessionView,
+};
+use crawlwire_progress::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, Timestamp, TokenKey};
 use crawlwire_protocol::AccessToken;
 use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 
-use super::{before, fetch, one_more, page, statement, unreadable};
+use super::{before, fetch, moment, one_more, page, statement, unreadable};
 use crate::connection::Cells;
-use crate::entity::{area, audit, credential, error_report, job_event, job_progress, session};
+use crate::entity::{
+    area, audit, crawler_token, credential, error_report, job_checkpoint, job_event, job_progress, session,
+};
 use crate::error::Trouble;
 use crate::load::{gate, state};
 use crate::seal::Seal;
@@ -64,6 +68,40 @@ pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Resu
         .transpose()
 }
 
+pub(crate) async fn checkpoint(database: &DatabaseConnection, job: JobKey) -> Result<Option<String>, Trouble> {
+    let found = job_checkpoint::Entity::find_by_id(job.0).one(database).await?;
+    Ok(found.map(|row| row.cursor))
+}
+
+pub(crate) async fn crawler_tokens(database: &DatabaseConnection) -> Result<Vec<CrawlerToken>, Trouble> {
+    let rows = crawler_token::Entity::find()
+        .order_by_desc(crawler_token::Column::Id)
+        .limit(TOKENS_MAX as u64)
+        .all(database)
+        .await?;
+    Ok(rows.into_iter().map(crawler_token_view).collect())
+}
+
+pub(crate) async fn crawler_token(
+    database: &DatabaseConnection,
+    key: TokenKey,
+) -> Result<Option<CrawlerToken>, Trouble> {
+    let found = crawler_token::Entity::find_by_id(key.0).one(database).await?;
+    Ok(found.map(crawler_token_view))
+}
+
+fn crawler_token_view(row: crawler_token::Model) -> CrawlerToken {
+    CrawlerToken {
+        key: TokenKey(row.id),
+        name: row.name,
+        role: row.role,
+        hash: row.hash,
+        created_at: Timestamp(row.created_at),
+        revoked_at: moment(row.revoked_at),
+        last_used_at: moment(row.last_used_at),
+    }
+}
+
 pub(crate) async fn token(
     database: &DatabaseConnection,
     seal: &Seal,
@@ -109,9 +147,20 @@ pub(crate) async fn sessions(
             lease_expires_at: Timestamp(row.lease_expires_at),
             capabilities: serde_json::from_str(&row.capabilities).map_err(|_| unreadable("sessions.capabilities"))?,
             held: usize::try_from(held).unwrap_or(0),
+            epoch: Epoch(row.epoch),
+            instance: instance(row.instance_id.zip(row.crawler_id).zip(row.principal), row.high_water),
         })
     });
     views.collect()
+}
+
+fn instance(of: Option<((String, String), String)>, high_water: i64) -> Option<InstanceView> {
+    of.map(|((id, crawler_id), principal)| InstanceView {
+        id,
+        crawler_id,
+        principal,
+        high_water,
+    })
 }
 
 pub(crate) async fn gates(database: &DatabaseConnection) -> Result<Vec<ClosedGate>, Trouble> {

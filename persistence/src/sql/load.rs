@@ -158,19 +158,66 @@ pub(crate) const LOAD_JOBS: Sql = Sql {
     ),
 };
 
-/// Sessions by key; locked, so that a lease cannot be renewed while it is found to be over.
+/// What [`load`](crate::load) reads of a session, in the order in which it reads it.
+macro_rules! session_columns {
+    () => {
+        "id, name, identity, connected, lease_expires_at, confirms, grants, epoch, high_water, high_water_fingerprint, \
+         principal, instance_id"
+    };
+}
+
+/// Sessions by key and by instance; locked, so that a lease cannot be renewed while it is found to be over, and nothing can
+/// be given to a session, or taken from it, while it is opened again.
 pub(crate) const LOAD_SESSIONS: Sql = Sql {
     sqlite: concat!(
-        "SELECT id, name, identity, connected, lease_expires_at, confirms, grants FROM sessions WHERE id IN ",
-        values!(sqlite "ids" "bigint"),
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions WHERE id IN (SELECT value FROM json_each($1, '$.ids') UNION \
+         SELECT id FROM sessions INDEXED BY idx_sessions_instance WHERE instance_id IS NOT NULL AND instance_id IN ",
+        values!(sqlite "instances" "text"),
+        ") ORDER BY id"
+    ),
+    postgres: concat!(
+        "SELECT ",
+        session_columns!(),
+        " FROM sessions WHERE id = ANY (ARRAY (\
+         SELECT value::bigint FROM json_array_elements_text($1::json->'ids') AS value UNION \
+         SELECT id FROM sessions WHERE instance_id IS NOT NULL AND instance_id = ",
+        values!(postgres "instances" "text"),
+        ")) ORDER BY id FOR NO KEY UPDATE"
+    ),
+};
+
+/// What sessions hold that are opened again. Not locked: whoever changes it locks the session too.
+pub(crate) const LOAD_LEASES: Sql = Sql {
+    sqlite: concat!(
+        "SELECT session_id, id, public_id, fence, attempt, status, want, credential_id \
+         FROM jobs INDEXED BY idx_jobs_session WHERE session_id IS NOT NULL AND session_id IN ",
+        values!(sqlite "sessions" "bigint"),
         " ORDER BY id"
     ),
     postgres: concat!(
-        "SELECT id, name, identity, connected, lease_expires_at, confirms, grants FROM sessions WHERE id = ",
-        values!(postgres "ids" "bigint"),
-        " ORDER BY id FOR NO KEY UPDATE"
+        "SELECT session_id, id, public_id, fence, attempt, status, want, credential_id \
+         FROM jobs WHERE session_id IS NOT NULL AND session_id = ",
+        values!(postgres "sessions" "bigint"),
+        " ORDER BY id"
     ),
 };
+
+/// Tokens by name.
+pub(crate) const LOAD_TOKENS: Sql = Sql {
+    sqlite: concat!(
+        "SELECT name, id, revoked_at FROM crawler_tokens WHERE name IN ",
+        values!(sqlite "names" "text")
+    ),
+    postgres: concat!(
+        "SELECT name, id, revoked_at FROM crawler_tokens WHERE name = ",
+        values!(postgres "names" "text")
+    ),
+};
+
+/// The greatest key of a token. Whoever takes the next one at the same time as somebody else is told by the database.
+pub(crate) const LAST_TOKEN: Sql = Sql::same("SELECT coalesce(max(id), 0) FROM crawler_tokens");
 
 /// Accounts by name, each with its credential for a host, if there is one.
 pub(crate) const LOAD_ACCOUNTS: Sql = Sql {

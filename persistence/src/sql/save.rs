@@ -88,11 +88,16 @@ pub(crate) const WRITE_CREDENTIALS: Sql = insert!(
 
 pub(crate) const INSERT_SESSIONS: Sql = insert!(
     "sessions", "", id "bigint", name "text", identity "text", server "text", connected "boolean",
-    capabilities "text", confirms "boolean", opened_at "bigint", lease_expires_at "bigint"
+    capabilities "text", confirms "boolean", opened_at "bigint", lease_expires_at "bigint", epoch "bigint",
+    high_water "bigint", high_water_fingerprint "bigint", instance_id "text", crawler_id "text", principal "text"
 );
 
+/// What a later connection says of itself.
+pub(crate) const REOPEN_SESSIONS: Sql = update!("sessions", "", "", [], name "text", identity "text", server "text",
+    capabilities "text", confirms "boolean", crawler_id "text");
+
 pub(crate) const UPDATE_SESSIONS: Sql = update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint",
-    grants "integer");
+    grants "integer", epoch "bigint", high_water "bigint", high_water_fingerprint "bigint");
 
 pub(crate) const INSERT_JOBS: Sql = insert!(
     "jobs", "", id "bigint", public_id "text", web_app_job_id "text", identity "text", account_id "bigint",
@@ -148,6 +153,23 @@ pub(crate) const WRITE_PROGRESS: Sql = insert!(
     time_elapsed "double precision", estimated_time_remaining "double precision", entities "text", updated_at "bigint"
 );
 
+pub(crate) const WRITE_CHECKPOINTS: Sql = insert!(
+    "job_checkpoints",
+    "ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, cursor = excluded.cursor, \
+     updated_at = excluded.updated_at",
+    job_id "bigint", attempt "integer", cursor "text", updated_at "bigint"
+);
+
+pub(crate) const INSERT_TOKENS: Sql = insert!(
+    "crawler_tokens", "", id "bigint", name "text", role "text", hash "text", created_at "bigint"
+);
+
+/// The first time stays.
+pub(crate) const REVOKE_TOKENS: Sql =
+    update!("crawler_tokens", " AND crawler_tokens.revoked_at IS NULL", "", [], revoked_at "bigint");
+
+pub(crate) const USE_TOKENS: Sql = update!("crawler_tokens", "", "", [], last_used_at "bigint");
+
 pub(crate) const INSERT_ERRORS: Sql = insert!(
     "errors", "", at "bigint", category "text", severity "text", code "text", job "text", connection "text",
     message "text"
@@ -189,13 +211,15 @@ pub(crate) const WRITE_ACCOUNT_AREAS: Sql = Sql {
     ),
 };
 
-/// Looks at the oldest sessions only, so that its cost does not grow with the number of sessions.
+/// Looks only at sessions whose lease was over first, so that its cost does not grow with the number of sessions. Those
+/// that hold jobs do not keep others from their turn for long: the sweep takes their jobs.
 pub(crate) const FORGET_SESSIONS: Sql = Sql {
-    sqlite: "DELETE FROM sessions WHERE id IN (SELECT id FROM (SELECT * FROM sessions ORDER BY id LIMIT 1000) AS s \
-             WHERE s.lease_expires_at < $1->>'before' \
-             AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.session_id = s.id))",
+    sqlite: "DELETE FROM sessions WHERE id IN (SELECT id FROM (SELECT id FROM sessions INDEXED BY idx_sessions_lease \
+             WHERE lease_expires_at < $1->>'before' ORDER BY lease_expires_at LIMIT 1000) AS s \
+             WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.session_id = s.id))",
     postgres: "DELETE FROM sessions WHERE id = ANY (ARRAY (SELECT s.id FROM sessions AS s \
-               WHERE s.id = ANY (ARRAY (SELECT id FROM sessions ORDER BY id LIMIT 1000)) \
+               WHERE s.id = ANY (ARRAY (SELECT id FROM sessions \
+               WHERE lease_expires_at < ($1::json->>'before')::bigint ORDER BY lease_expires_at LIMIT 1000)) \
                AND s.lease_expires_at < ($1::json->>'before')::bigint \
                AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.session_id = s.id) FOR UPDATE OF s SKIP LOCKED))",
 };

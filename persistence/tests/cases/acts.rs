@@ -118,7 +118,7 @@ pub(crate) async fn a_wish_waits_for_its_crawler_and_is_forced_at_last(kit: Kit)
         [(Arrow::WantCancel, State::Running)]
     );
     kit.pass(kit.policy.want_timeout - Duration::from_millis(1));
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     assert!(kit.sweep().await.is_empty());
     kit.pass(Duration::from_millis(1));
     assert_eq!(steps(&kit.sweep().await), [(Arrow::Force, State::Cancelled)]);

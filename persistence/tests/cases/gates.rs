@@ -106,7 +106,7 @@ pub(crate) async fn behind_a_gate_deadlines_stand_still(kit: Kit) {
     kit.commit(close(&Gate::Queue, None)).await;
     kit.commit(close(&host, None)).await;
     kit.pass(kit.policy.job_timeout);
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     let facts = kit.sweep().await;
     assert_eq!(steps(&facts), [(Arrow::Deadline, State::Delayed)]);
     assert_eq!(facts[0].job, elsewhere.key, "a paused queue stops no deadline");
@@ -121,7 +121,7 @@ pub(crate) async fn behind_a_gate_deadlines_stand_still(kit: Kit) {
     let moved_to = deadline.after(kit.policy.job_timeout + Duration::from_secs(7));
     assert_eq!(kit.view(&job).await.deadline, Some(moved_to));
     kit.pass(kit.policy.job_timeout);
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     let facts = kit.sweep().await;
     assert!(
         facts

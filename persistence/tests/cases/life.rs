@@ -166,7 +166,7 @@ pub(crate) async fn attempts_end_at_their_deadline_and_retries_wait(kit: Kit) {
     let job = kit.submit().await;
     kit.start(&job, &peer).await;
     kit.pass(kit.policy.job_timeout);
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     assert_eq!(steps(&kit.sweep().await), [(Arrow::Deadline, State::Delayed)]);
     let delayed = kit.view(&job).await;
     assert!(delayed.run_at.is_some() && delayed.session.is_none());

@@ -2,6 +2,7 @@
 
 mod acts;
 mod gates;
+mod instances;
 mod life;
 mod sessions;
 mod settlement;
@@ -13,6 +14,7 @@ use crawlwire_progress::{Arrow, Fact, Outcome, Policy, State};
 
 pub(crate) use self::acts::*;
 pub(crate) use self::gates::*;
+pub(crate) use self::instances::*;
 pub(crate) use self::life::*;
 pub(crate) use self::sessions::*;
 pub(crate) use self::settlement::*;

@@ -43,11 +43,11 @@ pub(crate) async fn renewals_keep_a_lease_and_a_lost_connection_shortens_it(kit:
     kit.start(&kept, &alive).await;
     kit.start(&dropped, &lost).await;
     kit.pass(kit.policy.lease / 2);
-    kit.commit(Op::Renew(vec![alive.key, lost.key])).await;
+    kit.commit(Op::Renew(vec![alive.reference(), lost.reference()])).await;
     kit.pass(kit.policy.lease / 2 + Duration::from_secs(1));
     assert!(kit.sweep().await.is_empty());
-    kit.commit(Op::Disconnect(lost.key)).await;
-    kit.commit(Op::Renew(vec![lost.key])).await;
+    kit.commit(Op::Disconnect(lost.reference())).await;
+    kit.commit(Op::Renew(vec![lost.reference()])).await;
     kit.pass(kit.policy.reattach_grace);
     let facts = kit.sweep().await;
     assert_eq!(facts.iter().map(|fact| fact.job).collect::<Vec<_>>(), [dropped.key]);
@@ -76,7 +76,7 @@ pub(crate) async fn the_same_process_adopts_its_job_and_others_do_not(kit: Kit) 
         refused(kit.commit(adopt(&job, &new)).await),
         Rejection::Job(Refusal::StillConnected)
     );
-    kit.commit(Op::Disconnect(old.key)).await;
+    kit.commit(Op::Disconnect(old.reference())).await;
     assert_eq!(refused(kit.commit(adopt(&job, &stranger)).await), held);
     assert_eq!(refused(kit.commit(adopt(&job, &unknown)).await), held);
     assert_eq!(
@@ -90,7 +90,7 @@ pub(crate) async fn the_same_process_adopts_its_job_and_others_do_not(kit: Kit) 
 
     let late = kit.submit().await;
     kit.start(&late, &new).await;
-    kit.commit(Op::Disconnect(new.key)).await;
+    kit.commit(Op::Disconnect(new.reference())).await;
     kit.pass(kit.policy.reattach_grace);
     let newest = kit.session_of("newest", Some("uid=1 pid=2")).await;
     assert_eq!(
@@ -146,7 +146,7 @@ pub(crate) async fn a_return_gives_held_jobs_time(kit: Kit) {
     assert_eq!(kit.view(&free).await.state, State::Queued);
 
     kit.pass(kit.policy.lease - kit.policy.accept_timeout);
-    kit.commit(Op::Renew(vec![peer.key])).await;
+    kit.commit(Op::Renew(vec![peer.reference()])).await;
     assert!(kit.sweep().await.is_empty(), "one lease without a deadline");
     kit.pass(Duration::from_millis(1));
     assert_eq!(steps(&kit.sweep().await), [(Arrow::Deadline, State::Delayed)]);
@@ -158,11 +158,11 @@ pub(crate) async fn old_sessions_are_forgotten_whatever_became_of_their_connecti
         kit.session("silent").await,
         kit.session("alive").await,
     );
-    kit.commit(Op::Disconnect(gone.key)).await;
+    kit.commit(Op::Disconnect(gone.reference())).await;
     let job = kit.submit().await;
     kit.start(&job, &silent).await;
     kit.pass(Duration::from_secs(25 * 3600));
-    kit.commit(Op::Renew(vec![alive.key])).await;
+    kit.commit(Op::Renew(vec![alive.reference()])).await;
     assert_eq!(steps(&kit.sweep().await), [(Arrow::Expire, State::Queued)]);
     // A lease for everybody shows who is still known.
     let recover = Op::Recover {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crawlwire_progress::Arrow;
 
-use crate::machine::step::{Answer, Fact, Step};
+use crate::machine::step::{Answer, Fact, Opened, Said, Step};
 
 /// An operation and what came of it; or `arrow` and its name.
 pub(crate) type Label = (&'static str, &'static str);
@@ -25,7 +25,21 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("complete", &["not_found", "stale"]),
     ("fail", &["not_found", "stale"]),
     ("release", &["not_found", "stale"]),
-    ("confirm", &["not_found", "stale", "not_wanted"]),
+    ("confirm", &["not_found", "stale"]),
+    ("return", &["not_found", "stale"]),
+    ("checkpoint", &["not_found", "stale", "done"]),
+    ("open", &["new", "back", "back with jobs", "instance_taken"]),
+    (
+        "said",
+        &[
+            "applied",
+            "refused and settled",
+            "repeated",
+            "conflict",
+            "gap",
+            "replaced",
+        ],
+    ),
     ("adopt", &["not_found", "stale", "held_by_another", "still_connected"]),
     (
         "discover",
@@ -76,6 +90,7 @@ fn way(arrow: Arrow) -> &'static str {
         Arrow::Release => "release ▶",
         Arrow::Deadline => "deadline ▶",
         Arrow::Confirm => "confirm ▶",
+        Arrow::Return => "return ▶",
         Arrow::Force => "force ▶",
         Arrow::Adopt => "adopt ▶",
         Arrow::Resume => "resume ▶",
@@ -100,10 +115,37 @@ pub(crate) fn labels(step: &Step, answer: &Answer) -> Vec<Label> {
         Answer::Reported(stale) => vec![(op, if stale.is_empty() { "kept" } else { "stale" })],
         Answer::Gone(0) => vec![(op, "nothing")],
         Answer::Gone(_) => vec![(op, "gone")],
-        Answer::Opened | Answer::Done => vec![(op, "done")],
+        Answer::Opened(Opened { epoch: 1, .. }) => vec![(op, "new")],
+        Answer::Opened(Opened { leases, .. }) if leases.is_empty() => vec![(op, "back")],
+        Answer::Opened(_) => vec![(op, "back with jobs")],
+        Answer::Said(said) => of_said(step, said),
+        Answer::Done => vec![(op, "done")],
         Answer::Refused(refusal) => vec![(op, *refusal)],
         Answer::NameTaken(_) => vec![(op, "name_taken")],
     }
+}
+
+fn of_said(step: &Step, said: &Said) -> Vec<Label> {
+    let what = match said {
+        Said::Applied(answers) if answers.iter().any(|answer| matches!(answer, Answer::Refused(_))) => {
+            "refused and settled"
+        }
+        Said::Applied(_) => "applied",
+        Said::Repeated { conflict: true } => "conflict",
+        Said::Repeated { conflict: false } => "repeated",
+        Said::Gap(_) => "gap",
+        Said::Replaced => "replaced",
+    };
+    let mut all = vec![("said", what)];
+    if let (Said::Applied(answers), Step::Said { steps, .. }) = (said, step) {
+        all.extend(
+            steps
+                .iter()
+                .zip(answers)
+                .flat_map(|(step, answer)| labels(step, answer)),
+        );
+    }
+    all
 }
 
 /// How often each thing was taken in a run.

@@ -1,5 +1,4 @@
-//! Draws transitions: valid ones and invalid ones, more often those that this case has seldom seen; and makes a failing
-//! one smaller.
+//! Draws transitions: valid ones and invalid ones, more often those that this case has seldom seen.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,11 +7,12 @@ use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::Act;
 use crawlwire_progress::{PauseReason, State, Want};
 use proptest::prelude::Rng;
-use proptest::strategy::{NewTree, Strategy, ValueTree};
+use proptest::strategy::{NewTree, Strategy};
 use proptest::test_runner::{TestRng, TestRunner};
 
 use crate::machine::coverage::{Label, labels, required};
 use crate::machine::model::Job;
+use crate::machine::smaller::Smaller;
 use crate::machine::step::{Answer, Door, Item, JobNo, NOBODY, SessionNo, Speaker, Step, Submission, Transition};
 use crate::machine::world::World;
 
@@ -56,62 +56,8 @@ pub(crate) fn is_decided(world: &World, transition: &Transition) -> bool {
     !after.unsure
 }
 
-/// Leaves out operations, the last first, and then the wait.
-#[derive(Debug)]
-pub(crate) struct Smaller {
-    transition: Transition,
-    before: Option<Transition>,
-    /// The operations before this one have not been tried.
-    untried: usize,
-    waits: bool,
-}
-
-impl Smaller {
-    fn new(transition: Transition) -> Self {
-        Self {
-            untried: transition.steps.len(),
-            waits: transition.wait > 0,
-            before: None,
-            transition,
-        }
-    }
-}
-
-impl ValueTree for Smaller {
-    type Value = Transition;
-
-    fn current(&self) -> Transition {
-        self.transition.clone()
-    }
-
-    fn simplify(&mut self) -> bool {
-        let before = self.transition.clone();
-        if self.untried > 0 && self.transition.steps.len() > 1 {
-            self.untried -= 1;
-            self.transition.steps.remove(self.untried);
-        } else if self.waits {
-            self.waits = false;
-            self.transition.wait = 0;
-        } else {
-            return false;
-        }
-        self.before = Some(before);
-        true
-    }
-
-    fn complicate(&mut self) -> bool {
-        match self.before.take() {
-            Some(before) => {
-                self.transition = before;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-struct Draw<'a> {
-    world: &'a World,
+pub(crate) struct Draw<'a> {
+    pub(crate) world: &'a World,
     rng: &'a mut TestRng,
     required: BTreeSet<Label>,
     /// Whether what makes no sense is wanted as well.
@@ -126,11 +72,11 @@ macro_rules! chance {
 }
 
 impl Draw<'_> {
-    fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         self.rng.next_u32() % end
     }
 
-    fn one<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+    pub(crate) fn one<T: Copy>(&mut self, of: &[T]) -> Option<T> {
         (!of.is_empty()).then(|| of[self.below(of.len() as u32) as usize])
     }
 
@@ -165,60 +111,6 @@ impl Draw<'_> {
             }
         }
         Transition { wait, server, steps }
-    }
-
-    /// Often to the very moment at which something is due, or to just before it; rather what this case has done least.
-    fn wait(&mut self) -> i64 {
-        match self.below(10) {
-            0..6 => 0,
-            6 if chance!(self, 1 of 20) => 25 * 3600 * 1000,
-            6 => i64::from(self.below(3000)),
-            _ => {
-                let least_first = chance!(self, 1 of 2);
-                let mut timers = self.timers();
-                timers.retain(|(_, moments)| !moments.is_empty());
-                timers.sort_by_key(|(arrow, _)| self.world.taken.get(&("arrow", *arrow)).copied());
-                let place = if least_first {
-                    0
-                } else {
-                    self.below(6) as usize % timers.len().max(1)
-                };
-                let moments = timers.get(place).map_or(&[][..], |(_, moments)| moments);
-                let moment = self.one(moments).unwrap_or(self.world.now);
-                (moment - self.world.now - i64::from(self.below(2))).max(0)
-            }
-        }
-    }
-
-    /// The moments ahead, by the arrow that is due then.
-    fn timers(&self) -> Vec<(&'static str, Vec<i64>)> {
-        let World {
-            jobs,
-            sessions,
-            doors,
-            rules,
-            ..
-        } = self.world;
-        let of = |moment: &dyn Fn(&Job) -> Option<i64>| {
-            let moments = jobs.values().filter_map(|job| moment(job));
-            moments.filter(|moment| *moment > self.world.now).collect::<Vec<_>>()
-        };
-        let accept = |job: &Job| {
-            job.assigned_at
-                .filter(|_| job.state == State::Assigned)
-                .map(|at| at + rules.accept)
-        };
-        vec![
-            ("expire", of(&|job| Some(sessions.get(&job.session?)?.lease))),
-            ("deadline", of(&|job| job.deadline)),
-            ("force", of(&|job| job.want.map(|(_, until)| until))),
-            ("promote", of(&|job| job.run_at.map(|at| at.to))),
-            ("release", of(&accept)),
-            (
-                "a gate opens",
-                doors.values().filter_map(|closed| closed.until).collect(),
-            ),
-        ]
     }
 
     /// Of some candidates the one that does what this case has done least; as often just any, preferably with an effect.
@@ -276,13 +168,14 @@ impl Draw<'_> {
     fn candidate(&mut self, world: &World) -> Step {
         let fresh = world.numbers;
         let (jobs, alive) = (world.jobs.len(), self.alive(world).len());
-        match self.below(100) {
+        match self.below(115) {
             0..6 if jobs < JOBS => self.submission(fresh),
             6..9 if alive < SESSIONS => self.opening(fresh),
             9..26 if alive == 0 => self.opening(fresh),
             6..26 => Step::Claim {
                 job: self.job(world, |job| job.state == State::Queued),
                 session: self.session(world),
+                behind: self.behind(),
             },
             26..43 => Step::Start(self.job(world, |job| job.state == State::Assigned), self.speaker(world)),
             43 => Step::Complete(
@@ -296,22 +189,24 @@ impl Draw<'_> {
                 recoverable: chance!(self, 4 of 5),
             },
             47..50 => Step::Release(self.job(world, |job| job.state == State::Assigned), self.speaker(world)),
-            50 => Step::Confirm(self.job(world, Job::is_held), self.speaker(world)),
-            51..53 => Step::Confirm(self.job(world, |job| job.want.is_some()), self.speaker(world)),
+            50..53 => Step::Confirm(self.job(world, |job| job.want.is_some()), self.speaker(world)),
             53 => Step::CancelTree(self.job(world, |job| job.parent.is_some())),
             54..57 => self.adoption(world),
             57 => Step::Delete(self.job(world, |job| job.parent.is_some() || !job.ended())),
-            58..71 => self.discovery(world, fresh),
+            58..71 | 109..115 => self.discovery(world, fresh),
             71..73 => Step::Report(
                 self.job(world, |job| job.state == State::Running),
                 self.speaker(world),
                 i64::from(self.below(9)),
             ),
             73..77 => self.renewal(world),
-            77 => Step::Disconnect(self.session(world)),
+            77 => Step::Disconnect(self.session(world), self.behind()),
             78..84 => Step::Sweep,
             84..97 => self.act(world),
-            _ => self.gate(world),
+            97..100 => self.gate(world),
+            100..102 => self.return_of(world),
+            102..105 => self.own(world),
+            _ => self.speech(world),
         }
     }
 
@@ -399,6 +294,82 @@ impl Draw<'_> {
             identity: chance!(self, 3 of 4).then(|| self.below(2) as u8),
             confirms: chance!(self, 4 of 5),
             server: self.server(),
+            instance: chance!(self, 2 of 3).then(|| self.below(2) as u8),
+        }
+    }
+
+    /// Of an instance that has a session, mostly by whom it belongs to.
+    fn return_of(&mut self, world: &World) -> Step {
+        let known = world.sessions.iter();
+        let known: Vec<_> = known.filter_map(|(no, it)| Some((*no, it.instance?))).collect();
+        let Some((session, owner)) = self.one(&known) else {
+            return self.opening(world.numbers);
+        };
+        let Step::Open {
+            identity,
+            confirms,
+            server,
+            ..
+        } = self.opening(session)
+        else {
+            return Step::Sweep;
+        };
+        let instance = Some(if chance!(self, 1 of 4) { 1 - owner } else { owner });
+        Step::Open {
+            session,
+            identity,
+            confirms,
+            server,
+            instance,
+        }
+    }
+
+    /// So many connections before the last one: mostly none.
+    fn behind(&mut self) -> i64 {
+        i64::from(self.below(9) == 0)
+    }
+
+    /// What a crawler of the session dialect says of its jobs, besides what all say.
+    fn own(&mut self, world: &World) -> Step {
+        let job = self.job(world, Job::is_held);
+        let by = self.speaker(world);
+        match self.below(6) {
+            0 => Step::Confirm(self.job(world, |job| job.is_held() && job.want.is_none()), by),
+            1 => Step::Return(job, by),
+            _ => Step::Checkpoint(job, by, self.below(100) as u8),
+        }
+    }
+
+    /// Under the next number, or another.
+    fn speech(&mut self, world: &World) -> Step {
+        let mut steps = Vec::new();
+        let mut after = world.clone();
+        after.alone = false;
+        for _ in 0..self.below(4) {
+            let fresh = after.numbers;
+            let step = match self.below(10) {
+                0..3 => Step::Start(
+                    self.job(&after, |job| job.state == State::Assigned),
+                    self.speaker(&after),
+                ),
+                3 => Step::Complete(self.job(&after, Job::is_held), self.speaker(&after), None),
+                4 => Step::Fail {
+                    job: self.job(&after, Job::is_held),
+                    by: self.speaker(&after),
+                    recoverable: chance!(self, 4 of 5),
+                },
+                5..8 => self.discovery(&after, fresh),
+                _ => self.own(&after),
+            };
+            after.carry_out(&step);
+            steps.push(step);
+        }
+        Step::Said {
+            session: self.session(world),
+            behind: self.behind(),
+            ahead: [1, 1, 1, 1, 1, 1, 0, 0, -1, 2][self.below(10) as usize],
+            other: chance!(self, 1 of 4),
+            steps,
         }
     }
 
@@ -421,7 +392,7 @@ impl Draw<'_> {
     }
 
     fn discovery(&mut self, world: &World, fresh: JobNo) -> Step {
-        let deep = chance!(self, 1 of 2);
+        let deep = chance!(self, 3 of 4);
         let job = self.job(world, |job| {
             job.state == State::Running && (!deep || job.depth == world.rules.depth_max)
         });
@@ -439,7 +410,7 @@ impl Draw<'_> {
         } else {
             named.retain(|no| world.sessions.get(no).is_some_and(|session| session.connected));
         }
-        Step::Renew(named)
+        Step::Renew(named, self.behind())
     }
 
     fn act(&mut self, world: &World) -> Step {

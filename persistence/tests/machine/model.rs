@@ -92,6 +92,8 @@ pub(crate) struct Job {
     pub(crate) has_result: bool,
     /// Attempt and number of the newest report.
     pub(crate) report: Option<(i32, i64)>,
+    /// How far it got, as was last said.
+    pub(crate) checkpoint: Option<u8>,
     pub(crate) tree_status: TreeStatus,
     pub(crate) settled_at: Option<i64>,
     /// Every lease there was.
@@ -208,9 +210,33 @@ impl Job {
 
     pub(crate) fn confirm(&mut self, lease: (SessionNo, i64), now: i64) -> Taken {
         self.held_by(lease)?;
-        let (want, _) = self.want.ok_or(Refusal::NotWanted)?;
-        self.grant(want, now);
-        Ok(Arrow::Confirm)
+        match self.want {
+            Some((want, _)) => {
+                self.grant(want, now);
+                Ok(Arrow::Confirm)
+            }
+            None => self.give_back(lease, now),
+        }
+    }
+
+    /// Nobody's fault.
+    pub(crate) fn give_back(&mut self, lease: (SessionNo, i64), now: i64) -> Taken {
+        self.held_by(lease)?;
+        self.fence += 1;
+        if self.state == State::Running {
+            self.resume = true;
+        }
+        match self.want {
+            Some((want, _)) => self.grant(want, now),
+            None => self.queue(),
+        }
+        Ok(Arrow::Return)
+    }
+
+    pub(crate) fn keep(&mut self, lease: (SessionNo, i64), cursor: u8) -> Result<(), Refusal> {
+        self.held_by(lease)?;
+        self.checkpoint = Some(cursor);
+        Ok(())
     }
 
     pub(crate) fn adopt(&mut self, session: SessionNo) -> Taken {

@@ -6,12 +6,14 @@ use crawlwire_progress::admit::Gate;
 use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::store::NewJob;
 use crawlwire_progress::view::{JobSpec, JobView, ProgressView};
-use crawlwire_progress::{PauseReason, State, Timestamp, Want};
+use crawlwire_progress::{Arrow, PauseReason, State, Timestamp, Want};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
+use proptest::prop_assert_eq;
 
 use crate::machine::model::Job;
 use crate::machine::step::{Door, JobNo, SessionNo, Submission};
+use crate::machine::store::Checked;
 use crate::machine::world::{Target, World};
 
 /// What is compared of a job.
@@ -209,4 +211,37 @@ pub(crate) fn target_name(target: Target) -> String {
         Target::Jobs(None) => "all accounts".to_owned(),
         Target::Jobs(Some(account)) => account_name(account),
     }
+}
+
+pub(crate) fn cursor(number: u8) -> String {
+    format!(r#"{{"page":{number}}}"#)
+}
+
+/// Fence and attempt, from the arrows alone: a lease that is given or taken away raises the fence.
+pub(crate) fn replayed(history: &[Arrow]) -> (i64, i32) {
+    history.iter().fold((0, 0), |(fence, attempt), arrow| match arrow {
+        Arrow::Claim | Arrow::Release | Arrow::Return | Arrow::Expire | Arrow::Deadline | Arrow::Force => {
+            (fence + 1, attempt)
+        }
+        Arrow::Start => (fence, attempt + 1),
+        _ => (fence, attempt),
+    })
+}
+
+/// What the states mean.
+pub(crate) fn keeps_the_rules(view: &JobView) -> Checked {
+    let (state, leased) = (view.state, view.state.is_leased());
+    let rules = [
+        view.session.is_some() == leased,
+        view.assigned_at.is_some() == leased,
+        view.deadline.is_some() == (state == State::Running),
+        view.finished_at.is_some() == state.is_terminal(),
+        view.pause_reason.is_some() == (state == State::Paused),
+        view.run_at.is_none() || matches!(state, State::Delayed | State::Paused),
+        view.run_at.is_some() || state != State::Delayed,
+        view.want.is_none() || leased,
+        view.failures <= view.attempt,
+    ];
+    prop_assert_eq!(rules.iter().position(|holds| !holds), None, "{:?}", view);
+    Ok(())
 }

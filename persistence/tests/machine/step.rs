@@ -3,7 +3,7 @@
 
 use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::store::Act;
-use crawlwire_progress::{Arrow, State};
+use crawlwire_progress::{Arrow, State, Want};
 
 pub(crate) type JobNo = u32;
 pub(crate) type SessionNo = u32;
@@ -70,10 +70,14 @@ pub(crate) enum Step {
         identity: Option<u8>,
         confirms: bool,
         server: u8,
+        /// As whom, for a crawler that comes back to the same session.
+        instance: Option<u8>,
     },
     Claim {
         job: JobNo,
         session: SessionNo,
+        /// So many connections before the last one.
+        behind: i64,
     },
     Start(JobNo, Speaker),
     /// With the last counts, or without.
@@ -85,14 +89,27 @@ pub(crate) enum Step {
     },
     Release(JobNo, Speaker),
     Confirm(JobNo, Speaker),
+    Return(JobNo, Speaker),
+    /// With a cursor.
+    Checkpoint(JobNo, Speaker, u8),
     Adopt {
         job: JobNo,
         session: SessionNo,
     },
     Discover(JobNo, Speaker, Vec<Item>),
     Report(JobNo, Speaker, i64),
-    Renew(Vec<SessionNo>),
-    Disconnect(SessionNo),
+    /// By the last connections, or by ones so many before.
+    Renew(Vec<SessionNo>, i64),
+    Disconnect(SessionNo, i64),
+    /// Under the number that is so far ahead of the last settled one.
+    Said {
+        session: SessionNo,
+        behind: i64,
+        ahead: i64,
+        /// Whether the text is another than that which goes with the number.
+        other: bool,
+        steps: Vec<Self>,
+    },
     Recover {
         server: u8,
         connected: bool,
@@ -124,11 +141,14 @@ impl Step {
             Self::Fail { .. } => "fail",
             Self::Release(..) => "release",
             Self::Confirm(..) => "confirm",
+            Self::Return(..) => "return",
+            Self::Checkpoint(..) => "checkpoint",
+            Self::Said { .. } => "said",
             Self::Adopt { .. } => "adopt",
             Self::Discover(..) => "discover",
             Self::Report(..) => "report",
-            Self::Renew(_) => "renew",
-            Self::Disconnect(_) => "disconnect",
+            Self::Renew(..) => "renew",
+            Self::Disconnect(..) => "disconnect",
             Self::Recover { .. } => "recover",
             Self::Sweep => "sweep",
             Self::Act(_, act) => act.as_str(),
@@ -148,6 +168,12 @@ pub(crate) struct Asked {
     pub(crate) step: Step,
     /// Session and fence, where a speaker is named.
     pub(crate) lease: (SessionNo, i64),
+    /// By which connection of each session that is named.
+    pub(crate) epochs: Vec<i64>,
+    /// The number, and the fingerprint, of what was said.
+    pub(crate) said: (i64, i64),
+    /// What follows from it.
+    pub(crate) inner: Vec<Self>,
 }
 
 /// An arrow that was taken.
@@ -163,11 +189,31 @@ pub(crate) struct Fact {
     pub(crate) at: i64,
 }
 
+/// A session that was opened, perhaps again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) epoch: i64,
+    pub(crate) high_water: i64,
+    pub(crate) fingerprint: i64,
+    /// Job, fence, attempt, state and wish.
+    pub(crate) leases: Vec<(JobNo, i64, i32, State, Option<Want>)>,
+}
+
+/// What became of what was said.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Said {
+    Applied(Vec<Answer>),
+    Repeated { conflict: bool },
+    Gap(i64),
+    Replaced,
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     Submitted(JobNo, State),
-    Opened,
+    Opened(Opened),
+    Said(Said),
     Moved(Fact),
     /// By job; arrows of one job in order.
     Facts(Vec<Fact>),

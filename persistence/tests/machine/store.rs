@@ -3,19 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{Ending, Holder, JobFilter, NewSession, Paging, ReadyQuery, RedriveFilter, Rejection};
-use crawlwire_progress::view::JobView;
-use crawlwire_progress::{Arrow, Fact as EngineFact, Fence, JobKey, Op, Outcome, SessionKey, State, Store, Timestamp};
+use crawlwire_progress::store::{
+    Ending, Holder, JobFilter, NewInstance, NewSession, Paging, ReadyQuery, RedriveFilter, Rejection,
+    Said as EngineSaid,
+};
+use crawlwire_progress::{
+    Arrow, Epoch, Fact as EngineFact, Fence, JobKey, Op, Outcome, SessionKey, SessionRef, State, Store, Timestamp,
+};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 
 use crate::machine::rows::{
-    Row, account_name, found, gate, job_name, new_job, number, progress, server_name, session_name, target_name, word,
+    Row, account_name, cursor, found, gate, job_name, keeps_the_rules, new_job, number, progress, replayed,
+    server_name, session_name, target_name, word,
 };
-use crate::machine::step::{Answer, Asked, Fact, JobNo, SessionNo, Step};
+use crate::machine::step::{Answer, Asked, Fact, JobNo, Opened, Said, SessionNo, Step};
 use crate::machine::world::World;
 
-type Checked = Result<(), TestCaseError>;
+pub(crate) type Checked = Result<(), TestCaseError>;
 
 const ALL: Paging = Paging {
     limit: 10_000,
@@ -89,6 +94,13 @@ impl<S: Server> Engine<S> {
         self.sessions.get(&session).copied().unwrap_or(nobody)
     }
 
+    fn reference(&self, session: SessionNo, epoch: i64) -> SessionRef {
+        SessionRef {
+            key: self.session(session),
+            epoch: Epoch(epoch),
+        }
+    }
+
     fn op(&self, asked: &Asked, world: &World) -> Op {
         let holder = Holder {
             session: self.session(asked.lease.0),
@@ -104,16 +116,22 @@ impl<S: Server> Engine<S> {
                 identity,
                 confirms,
                 server,
+                instance,
             } => Op::OpenSession(NewSession {
                 name: session_name(*session),
                 identity: identity.map(|identity| format!("process {identity}")),
                 server: server_name(*server),
                 capabilities: Capabilities::any(3),
                 confirms: *confirms,
+                instance: instance.map(|principal| NewInstance {
+                    id: format!("instance {session}"),
+                    crawler_id: format!("crawler {session}"),
+                    principal: format!("principal {principal}"),
+                }),
             }),
-            Step::Claim { job, session } => Op::Claim {
+            Step::Claim { job, session, .. } => Op::Claim {
                 job: self.key(*job),
-                session: self.session(*session),
+                session: self.reference(*session, asked.epochs[0]),
                 name: session_name(*session),
             },
             Step::Start(job, _) => Op::Start {
@@ -158,8 +176,26 @@ impl<S: Server> Engine<S> {
                     .collect(),
             },
             Step::Report(job, _, n) => Op::Progress(vec![(self.key(*job), holder.lease(), progress(*n))]),
-            Step::Renew(sessions) => Op::Renew(sessions.iter().map(|session| self.session(*session)).collect()),
-            Step::Disconnect(session) => Op::Disconnect(self.session(*session)),
+            Step::Renew(sessions, _) => {
+                let named = sessions.iter().zip(&asked.epochs);
+                Op::Renew(named.map(|(session, epoch)| self.reference(*session, *epoch)).collect())
+            }
+            Step::Disconnect(session, _) => Op::Disconnect(self.reference(*session, asked.epochs[0])),
+            Step::Said { session, .. } => Op::Said {
+                session: self.reference(*session, asked.epochs[0]),
+                seq: asked.said.0,
+                fingerprint: asked.said.1,
+                ops: asked.inner.iter().map(|inner| self.op(inner, world)).collect(),
+            },
+            Step::Return(job, _) => Op::Return {
+                job: self.key(*job),
+                holder,
+            },
+            Step::Checkpoint(job, _, page) => Op::Checkpoint {
+                job: self.key(*job),
+                holder,
+                cursor: cursor(*page),
+            },
             Step::Recover { server, connected } => Op::Recover {
                 server: server_name(*server),
                 connected: *connected,
@@ -214,12 +250,20 @@ impl<S: Server> Engine<S> {
                 self.jobs.insert(no, view.key);
                 Answer::Submitted(no, view.state)
             }
-            Outcome::SessionOpened(key) => {
+            Outcome::SessionOpened(opened) => {
                 if let Step::Open { session, .. } = step {
-                    self.sessions.insert(*session, key);
+                    self.sessions.insert(*session, opened.session.key);
                 }
-                Answer::Opened
+                let leases = opened.leases.into_iter();
+                let shown = leases.map(|it| (number(&it.public_id), it.fence.0, it.attempt, it.state, it.want));
+                Answer::Opened(Opened {
+                    epoch: opened.session.epoch.0,
+                    high_water: opened.high_water,
+                    fingerprint: opened.fingerprint,
+                    leases: shown.collect(),
+                })
             }
+            Outcome::Said(said) => Answer::Said(self.said(step, said)),
             Outcome::Moved(fact) => Answer::Moved(self.fact(&fact)),
             Outcome::Swept(facts) | Outcome::Acted { facts, next: None } => {
                 let mut facts: Vec<_> = facts.iter().map(|fact| self.fact(fact)).collect();
@@ -236,7 +280,9 @@ impl<S: Server> Engine<S> {
                 }
                 Answer::Discovered(answers)
             }
-            Outcome::Renewed { lost } => Answer::Renewed(lost.iter().filter_map(|key| self.session_no(*key)).collect()),
+            Outcome::Renewed { lost } => {
+                Answer::Renewed(lost.iter().filter_map(|lost| self.session_no(lost.key)).collect())
+            }
             Outcome::Progressed { stale } => {
                 Answer::Reported(stale.into_iter().filter_map(|key| self.job_no(key)).collect())
             }
@@ -244,9 +290,26 @@ impl<S: Server> Engine<S> {
             Outcome::Done => Answer::Done,
             Outcome::Refused(Rejection::Job(refusal)) => Answer::Refused(refusal.as_str()),
             Outcome::Refused(Rejection::QueueFull { .. }) => Answer::Refused("queue_full"),
+            Outcome::Refused(Rejection::InstanceTaken) => Answer::Refused("instance_taken"),
             Outcome::Refused(Rejection::NoSuchAccount) => Answer::Refused("no_such_account"),
             Outcome::Refused(Rejection::NameTaken { public_id }) => Answer::NameTaken(number(&public_id)),
             other => panic!("nothing here is that large: {other:?}"),
+        }
+    }
+
+    fn said(&mut self, step: &Step, said: EngineSaid) -> Said {
+        match (said, step) {
+            (EngineSaid::Applied(outcomes), Step::Said { steps, .. }) => {
+                let answers = steps
+                    .iter()
+                    .zip(outcomes)
+                    .map(|(step, outcome)| self.answer(step, outcome));
+                Said::Applied(answers.collect())
+            }
+            (EngineSaid::Repeated { conflict }, _) => Said::Repeated { conflict },
+            (EngineSaid::Gap { high_water }, _) => Said::Gap(high_water),
+            (EngineSaid::Replaced, _) => Said::Replaced,
+            (said, step) => panic!("{said:?} to {step:?}"),
         }
     }
 
@@ -334,7 +397,14 @@ impl<S: Server> Engine<S> {
             .map(|it| {
                 (
                     it.name,
-                    (it.identity, it.server, it.connected, it.lease_expires_at.0, it.held),
+                    (
+                        (it.identity, it.server, it.connected, it.lease_expires_at.0, it.held),
+                        (
+                            it.epoch.0,
+                            it.instance
+                                .map(|it| (it.id, it.crawler_id, it.principal, it.high_water)),
+                        ),
+                    ),
                 )
             })
             .collect();
@@ -346,7 +416,16 @@ impl<S: Server> Engine<S> {
             let identity = it.identity.map(|identity| format!("process {identity}"));
             let held = world.jobs.values().filter(|job| job.session == Some(*no)).count();
             let row = (identity, server_name(it.server), it.connected, it.lease, held);
-            (session_name(*no).to_string(), row)
+            let instance = it.instance.map(|principal| {
+                let principal = format!("principal {principal}");
+                (
+                    format!("instance {no}"),
+                    format!("crawler {no}"),
+                    principal,
+                    it.high_water.0,
+                )
+            });
+            (session_name(*no).to_string(), (row, (it.epoch, instance)))
         });
         prop_assert_eq!(seen, expected.collect());
 
@@ -396,6 +475,8 @@ impl<S: Server> Engine<S> {
             );
             let report = store.progress(key).await.map_err(broken)?.map(|it| (it.attempt, it.n));
             prop_assert_eq!(report, job.report, "job {}", job.no);
+            let kept = store.checkpoint(key).await.map_err(broken)?;
+            prop_assert_eq!(kept, job.checkpoint.map(cursor), "job {}", job.no);
         }
         let audit = store.audit(ALL).await.map_err(broken)?.items;
         let audit: Vec<_> = audit.into_iter().rev().map(|it| (it.act, it.target)).collect();
@@ -407,33 +488,6 @@ impl<S: Server> Engine<S> {
         prop_assert_eq!(audit, expected);
         Ok(())
     }
-}
-
-/// Fence and attempt, from the arrows alone: a lease that is given or taken away raises the fence.
-fn replayed(history: &[Arrow]) -> (i64, i32) {
-    history.iter().fold((0, 0), |(fence, attempt), arrow| match arrow {
-        Arrow::Claim | Arrow::Release | Arrow::Expire | Arrow::Deadline | Arrow::Force => (fence + 1, attempt),
-        Arrow::Start => (fence, attempt + 1),
-        _ => (fence, attempt),
-    })
-}
-
-/// What the states mean.
-fn keeps_the_rules(view: &JobView) -> Checked {
-    let (state, leased) = (view.state, view.state.is_leased());
-    let rules = [
-        view.session.is_some() == leased,
-        view.assigned_at.is_some() == leased,
-        view.deadline.is_some() == (state == State::Running),
-        view.finished_at.is_some() == state.is_terminal(),
-        view.pause_reason.is_some() == (state == State::Paused),
-        view.run_at.is_none() || matches!(state, State::Delayed | State::Paused),
-        view.run_at.is_some() || state != State::Delayed,
-        view.want.is_none() || leased,
-        view.failures <= view.attempt,
-    ];
-    prop_assert_eq!(rules.iter().position(|holds| !holds), None, "{:?}", view);
-    Ok(())
 }
 
 fn broken(error: crawlwire_progress::StoreError) -> TestCaseError {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crawlwire_progress::State;
 
 use crate::machine::model::{Job, Moment, Rules};
-use crate::machine::step::{Answer, Door, Step};
+use crate::machine::step::{Answer, Asked, Door, Step};
 use crate::machine::world::{Session, World, is_before};
 
 /// A session without jobs is forgotten so long after its lease.
@@ -13,16 +13,16 @@ const DAY: i64 = 24 * 3600 * 1000;
 
 impl World {
     /// What happens to sessions as such.
-    pub(crate) fn sessions(&mut self, step: &Step) -> Answer {
+    pub(crate) fn sessions(&mut self, asked: &Asked) -> Answer {
         let (now, Rules { lease, grace, .. }) = (self.now, self.rules);
-        match step {
+        match &asked.step {
             Step::Open {
                 session,
                 identity,
                 confirms,
                 server,
+                instance,
             } => {
-                self.numbers = self.numbers.max(*session + 1);
                 let new = Session {
                     identity: *identity,
                     confirms: *confirms,
@@ -30,15 +30,17 @@ impl World {
                     connected: true,
                     lease: now + lease,
                     grants: 0,
+                    instance: *instance,
+                    epoch: 1,
+                    high_water: (0, 0),
                 };
-                self.sessions.insert(*session, new);
-                return Answer::Opened;
+                return self.opened(*session, new);
             }
-            Step::Renew(named) => {
+            Step::Renew(named, _) => {
                 let mut lost = Vec::new();
-                for no in named {
+                for (no, epoch) in named.iter().zip(&asked.epochs) {
                     match self.sessions.get_mut(no) {
-                        Some(session) if session.connected => {
+                        Some(session) if session.connected && session.epoch == *epoch => {
                             session.lease = session.lease.max(now + lease);
                             session.grants = 0;
                         }
@@ -47,8 +49,9 @@ impl World {
                 }
                 return Answer::Renewed(lost);
             }
-            Step::Disconnect(no) => {
-                if let Some(session) = self.sessions.get_mut(no) {
+            Step::Disconnect(no, _) => {
+                let known = self.sessions.get_mut(no);
+                if let Some(session) = known.filter(|known| known.epoch == asked.epochs[0]) {
                     session.connected = false;
                     session.lease = session.lease.min(now + grace);
                 }
@@ -80,7 +83,7 @@ impl World {
                     job.want = job.want.map(|(want, until)| (want, until.max(now + lease)));
                 }
             }
-            _ => unreachable!("{step:?}"),
+            step => unreachable!("{step:?}"),
         }
         Answer::Done
     }

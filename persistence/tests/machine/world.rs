@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crawlwire_progress::job::Tree;
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::{Arrow, State, TreeStatus};
 
 use crate::machine::coverage::{Label, labels};
 use crate::machine::model::{Job, Moment, Rules};
-use crate::machine::step::{Answer, Asked, Door, Fact, Item, JobNo, SessionNo, Speaker, Step, Submission, Transition};
+use crate::machine::step::{Answer, Asked, Door, Fact, Item, JobNo, SessionNo, Step, Submission, Transition};
 
 /// When tests begin.
 const START: i64 = 1_700_000_000_000;
@@ -23,6 +22,11 @@ pub(crate) struct Session {
     pub(crate) lease: i64,
     /// Leases granted since it was last heard.
     pub(crate) grants: u8,
+    /// Who may come back to it.
+    pub(crate) instance: Option<u8>,
+    pub(crate) epoch: i64,
+    /// The last settled number, and what came with it.
+    pub(crate) high_water: (i64, i64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,16 +109,8 @@ impl World {
     }
 
     pub(crate) fn carry_out(&mut self, step: &Step) {
-        let asked = Asked {
-            lease: self.lease_of(step),
-            step: step.clone(),
-        };
-        let answer = self
-            .answer(&asked)
-            .unwrap_or_else(|refusal| Answer::Refused(refusal.as_str()));
-        if !matches!(answer, Answer::Refused(_) | Answer::Done) {
-            self.settle();
-        }
+        let mut asked = self.ask(step);
+        let answer = self.respond(&mut asked);
         let taken = Arc::make_mut(&mut self.taken);
         for label in labels(&asked.step, &answer) {
             *taken.entry(label).or_default() += 1;
@@ -124,40 +120,28 @@ impl World {
 
     /// What would come of a step, given now.
     pub(crate) fn outlook(&self, step: &Step) -> Answer {
-        let asked = Asked {
-            lease: self.lease_of(step),
-            step: step.clone(),
-        };
-        let answer = self.clone().answer(&asked);
-        answer.unwrap_or_else(|refusal| Answer::Refused(refusal.as_str()))
+        let mut world = self.clone();
+        world.respond(&mut self.ask(step))
     }
 
-    fn lease_of(&self, step: &Step) -> (SessionNo, i64) {
-        let (job, by) = match step {
-            Step::Start(job, by)
-            | Step::Complete(job, by, _)
-            | Step::Fail { job, by, .. }
-            | Step::Release(job, by)
-            | Step::Confirm(job, by)
-            | Step::Discover(job, by, _)
-            | Step::Report(job, by, _) => (job, by),
-            _ => return (0, 0),
-        };
-        let leases = self.jobs.get(job).map_or(&[][..], |job| &job.leases);
-        let last = leases.last().copied().unwrap_or((0, 0));
-        match by {
-            Speaker::Holder => last,
-            Speaker::Late(before) => leases.iter().rev().nth(*before).copied().unwrap_or(last),
-            Speaker::Forged(by) => (last.0, last.1 + by),
-            Speaker::Foreign(session) => (*session, last.1),
+    pub(crate) fn respond(&mut self, asked: &mut Asked) -> Answer {
+        let answer = self
+            .answer(asked)
+            .unwrap_or_else(|refusal| Answer::Refused(refusal.as_str()));
+        if !matches!(answer, Answer::Refused(_) | Answer::Done) {
+            self.settle();
         }
+        answer
     }
 
-    fn answer(&mut self, Asked { step, lease }: &Asked) -> Done {
-        let (now, rules, lease) = (self.now, self.rules, *lease);
-        match step {
+    fn answer(&mut self, asked: &mut Asked) -> Done {
+        if matches!(asked.step, Step::Said { .. }) {
+            return Ok(Answer::Said(self.said(asked)));
+        }
+        let (now, rules, lease) = (self.now, self.rules, asked.lease);
+        match &asked.step {
             Step::Submit(new) => self.submit(new),
-            Step::Claim { job, session } => self.claim(*job, *session),
+            Step::Claim { job, session, .. } => self.claim(*job, *session, asked.epochs[0]),
             Step::Start(job, _) => self.moved(*job, |job| job.start(lease, &rules, now)),
             Step::Complete(job, _, report) => {
                 let answer = self.moved(*job, |job| job.complete(lease, &rules, now))?;
@@ -175,6 +159,11 @@ impl World {
             }
             Step::Release(job, _) => self.moved(*job, |job| job.release(lease, &rules, now)),
             Step::Confirm(job, _) => self.moved(*job, |job| job.confirm(lease, now)),
+            Step::Return(job, _) => self.moved(*job, |job| job.give_back(lease, now)),
+            Step::Checkpoint(job, _, cursor) => {
+                let job = self.job_mut(*job).ok_or(Refusal::NotFound)?;
+                job.keep(lease, *cursor).map(|()| Answer::Done)
+            }
             Step::Adopt { job, session } => self.adopt(*job, *session),
             Step::Discover(job, _, items) => self.discover(*job, lease, items),
             Step::Report(job, _, n) => Ok(match self.runs_under(*job, lease) {
@@ -211,7 +200,7 @@ impl World {
                 Ok(self.prune(now - age))
             }
             Step::Sweep => Ok(self.sweep()),
-            sessions => Ok(self.sessions(sessions)),
+            _ => Ok(self.sessions(asked)),
         }
     }
 
@@ -344,6 +333,7 @@ impl World {
             error: None,
             has_result: false,
             report: None,
+            checkpoint: None,
             tree_status: TreeStatus::Open,
             settled_at: None,
             leases: Vec::new(),
@@ -351,9 +341,9 @@ impl World {
         }
     }
 
-    fn claim(&mut self, no: JobNo, session: SessionNo) -> Done {
+    fn claim(&mut self, no: JobNo, session: SessionNo, epoch: i64) -> Done {
         let now = self.now;
-        let speaks = self.sessions.get(&session);
+        let speaks = self.sessions.get(&session).filter(|session| session.epoch == epoch);
         if !speaks.is_some_and(|session| session.connected && now < session.lease) {
             return Err(Refusal::Stale);
         }
@@ -462,51 +452,6 @@ impl World {
 
     pub(crate) fn all(&self, meant: impl Fn(&Job) -> bool) -> Vec<JobNo> {
         self.jobs.values().filter(|job| meant(job)).map(|job| job.no).collect()
-    }
-
-    /// What a job says of everything below it.
-    pub(crate) fn tree(&self, job: &Job) -> Tree {
-        let children: Vec<_> = self
-            .jobs
-            .values()
-            .filter(|child| child.parent == Some(job.no))
-            .collect();
-        let count = |meant: &dyn Fn(&Job) -> bool| children.iter().filter(|child| meant(child)).count() as i64;
-        let is_root = job.parent.is_none();
-        let below = self
-            .jobs
-            .values()
-            .filter(|other| is_root && other.root == job.no && other.no != job.no);
-        Tree {
-            children: children.len() as i64,
-            jobs: below.count() as i64,
-            open_children: count(&|child| child.tree_status == TreeStatus::Open),
-            failed_children: count(&|child| matches!(child.tree_status, TreeStatus::Failed | TreeStatus::Cancelled)),
-            status: job.tree_status,
-            settled_at: job.settled_at.map(crawlwire_progress::Timestamp),
-        }
-    }
-
-    /// Looks at every tree anew, the deepest first.
-    fn settle(&mut self) {
-        for depth in (0..=self.rules.depth_max).rev() {
-            for no in self.all(|job| job.depth == depth) {
-                let tree = self.tree(&self.jobs[&no]);
-                let (now, job) = (self.now, &self.jobs[&no]);
-                let status = match job.state {
-                    State::Completed if tree.open_children + tree.failed_children == 0 => TreeStatus::Completed,
-                    State::Completed | State::Failed if tree.open_children == 0 => TreeStatus::Failed,
-                    State::Cancelled if tree.open_children == 0 => TreeStatus::Cancelled,
-                    _ => TreeStatus::Open,
-                };
-                if job.tree_status != status
-                    && let Some(job) = self.job_mut(no)
-                {
-                    job.tree_status = status;
-                    job.settled_at = (status != TreeStatus::Open).then_some(now);
-                }
-            }
-        }
     }
 }
 

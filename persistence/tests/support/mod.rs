@@ -10,9 +10,9 @@ use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, ReadyQuery};
+use crawlwire_progress::store::{Act, Ending, Holder, NewInstance, NewJob, NewSession, Opened, ReadyQuery, Said};
 use crawlwire_progress::view::{JobSpec, JobView, ProgressView, ReadyJob};
-use crawlwire_progress::{Arrow, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, Store};
+use crawlwire_progress::{Arrow, Epoch, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, SessionRef, Store};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
@@ -158,6 +158,21 @@ impl Kit {
         self.opened(name, None, "crawlwire", true).await
     }
 
+    /// A crawler that comes, or comes back, as an instance of this name.
+    pub(crate) async fn comes(&self, instance: &str) -> Opened {
+        match self.commit(of_instance(instance, "unix:1")).await {
+            Outcome::SessionOpened(opened) => opened,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn says(&self, session: SessionRef, seq: i64, ops: Vec<Op>) -> Said {
+        match self.commit(said(session, seq, ops)).await {
+            Outcome::Said(said) => said,
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn opened(&self, name: &str, identity: Option<&str>, server: &str, confirms: bool) -> Peer {
         let new = NewSession {
             name: name.into(),
@@ -165,9 +180,14 @@ impl Kit {
             server: server.to_owned(),
             capabilities: Capabilities::any(3),
             confirms,
+            instance: None,
         };
         match self.commit(Op::OpenSession(new)).await {
-            Outcome::SessionOpened(key) => Peer { key, name: name.into() },
+            Outcome::SessionOpened(opened) => Peer {
+                key: opened.session.key,
+                epoch: opened.session.epoch,
+                name: name.into(),
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -227,14 +247,23 @@ impl Kit {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) key: SessionKey,
+    pub(crate) epoch: Epoch,
     pub(crate) name: Arc<str>,
 }
 
 impl Peer {
+    /// Its connection.
+    pub(crate) fn reference(&self) -> SessionRef {
+        SessionRef {
+            key: self.key,
+            epoch: self.epoch,
+        }
+    }
+
     pub(crate) fn claims(&self, job: JobKey) -> Op {
         Op::Claim {
             job,
-            session: self.key,
+            session: self.reference(),
             name: self.name.clone(),
         }
     }
@@ -245,6 +274,73 @@ impl Peer {
             name: self.name.clone(),
             fence,
         }
+    }
+}
+
+impl From<&Opened> for Peer {
+    fn from(opened: &Opened) -> Self {
+        Self {
+            key: opened.session.key,
+            epoch: opened.session.epoch,
+            name: opened.name.clone(),
+        }
+    }
+}
+
+pub(crate) fn of_instance(instance: &str, principal: &str) -> Op {
+    Op::OpenSession(NewSession {
+        name: format!("crawler-{instance}").into(),
+        identity: None,
+        server: "crawlwire".to_owned(),
+        capabilities: Capabilities::any(3),
+        confirms: true,
+        instance: Some(NewInstance {
+            id: instance.to_owned(),
+            crawler_id: "crawler".to_owned(),
+            principal: principal.to_owned(),
+        }),
+    })
+}
+
+pub(crate) fn said(session: SessionRef, seq: i64, ops: Vec<Op>) -> Op {
+    Op::Said {
+        session,
+        seq,
+        fingerprint: -seq,
+        ops,
+    }
+}
+
+pub(crate) fn checkpoint(job: JobKey, holder: &Holder, cursor: &str) -> Op {
+    Op::Checkpoint {
+        job,
+        holder: holder.clone(),
+        cursor: cursor.to_owned(),
+    }
+}
+
+pub(crate) fn give_back(job: JobKey, holder: &Holder) -> Op {
+    Op::Return {
+        job,
+        holder: holder.clone(),
+    }
+}
+
+pub(crate) fn create_token(name: &str) -> Op {
+    Op::CreateToken {
+        name: name.to_owned(),
+        role: "crawler".to_owned(),
+        hash: format!("hash of {name}"),
+        by: "me".to_owned(),
+    }
+}
+
+/// A session that there is not.
+pub(crate) fn nobody() -> Peer {
+    Peer {
+        key: SessionKey(i64::MAX),
+        epoch: Epoch(1),
+        name: "nobody".into(),
     }
 }
 

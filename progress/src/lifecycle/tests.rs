@@ -142,7 +142,7 @@ fn a_wish_is_confirmed_or_forced() {
         until: Timestamp(100),
     };
     let (mut job, lease) = running();
-    assert_eq!(take(&mut job, Event::Confirm(lease), 0), Err(Refusal::NotWanted));
+    assert_eq!(take(&mut job, Event::Force, 0), Err(Refusal::NotWanted));
     take(&mut job, wish, 1).unwrap();
     assert_eq!(take(&mut job, Event::Force, 99), Err(Refusal::NotDue));
     take(&mut job, Event::Confirm(lease), 99).unwrap();
@@ -156,6 +156,50 @@ fn a_wish_is_confirmed_or_forced() {
     take(&mut job, Event::Force, 100).unwrap();
     assert_eq!((job.state, job.fence), (State::Paused, lease.fence.next()));
     assert_eq!(take(&mut job, Event::Complete(lease), 101), Err(Refusal::Stale));
+}
+
+#[test]
+fn what_is_given_back_costs_nothing_and_goes_where_it_was_wished_to_go() {
+    for confirms in [false, true] {
+        let event = |lease| {
+            if confirms {
+                Event::Confirm(lease)
+            } else {
+                Event::Return(lease)
+            }
+        };
+        let (mut job, lease) = running();
+        job.failures = 1;
+        assert_eq!(take(&mut job, event(lease), 5), Ok(Arrow::Return));
+        assert_eq!(
+            (job.state, job.fence, job.resume),
+            (State::Queued, lease.fence.next(), true)
+        );
+        assert_eq!((job.failures, job.misses, job.run_at), (1, 0, None));
+        assert_eq!(take(&mut job, event(lease), 6), Err(Refusal::Stale));
+    }
+
+    let mut job = queued();
+    job.misses = 2;
+    take(&mut job, Event::Claim(SessionKey(1)), 1).unwrap();
+    let lease = Lease {
+        session: SessionKey(1),
+        fence: job.fence,
+    };
+    assert_eq!(take(&mut job, Event::Return(lease), 2), Ok(Arrow::Return));
+    assert_eq!(
+        (job.state, job.misses, job.resume),
+        (State::Queued, 2, false),
+        "never begun"
+    );
+
+    for (want, state) in [(Want::Cancel, State::Cancelled), (Want::Pause, State::Paused)] {
+        let (mut job, lease) = running();
+        let until = Timestamp(100);
+        take(&mut job, Event::Wish { want, until }, 1).unwrap();
+        assert_eq!(take(&mut job, Event::Return(lease), 2), Ok(Arrow::Return));
+        assert_eq!((job.state, job.fence), (state, lease.fence.next()));
+    }
 }
 
 #[test]
@@ -201,6 +245,7 @@ fn event() -> impl Strategy<Value = Event> {
             free
         }),
         lease.clone().prop_map(Event::Release),
+        lease.clone().prop_map(Event::Return),
         lease.prop_map(Event::Confirm),
         (any::<bool>(), 0..40_000_000_i64).prop_map(|(cancel, until)| Event::Wish {
             want: if cancel { Want::Cancel } else { Want::Pause },

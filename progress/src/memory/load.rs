@@ -24,7 +24,14 @@ impl Tables {
             .filter_map(|key| Some((key, self.jobs.get(&key)?.loaded.clone())))
             .collect();
         let holders = jobs.values().filter_map(|loaded| loaded.job.session);
-        let sessions = needs.sessions.iter().copied().chain(holders);
+        let instances: BTreeMap<_, _> = self
+            .sessions
+            .iter()
+            .filter_map(|(key, row)| Some((row.instance.as_ref()?.id.clone(), *key)))
+            .filter(|(instance, _)| needs.instances.contains(instance))
+            .collect();
+        let named = needs.sessions.iter().chain(instances.values()).copied();
+        let sessions = named.chain(holders);
         let old = |before| {
             self.errors
                 .iter()
@@ -37,6 +44,14 @@ impl Tables {
             sessions: sessions
                 .filter_map(|key| Some((key, self.sessions.get(&key)?.session.clone())))
                 .collect(),
+            leases: instances.values().map(|key| (*key, self.leases_of(*key))).collect(),
+            instances,
+            tokens_by_name: self
+                .tokens
+                .values()
+                .map(|token| (token.name.clone(), (token.key, token.revoked_at.is_some())))
+                .collect(),
+            last_token: self.tokens.last_key_value().map_or(0, |(key, _)| key.0),
             accounts: self.accounts.clone(),
             credentials: self
                 .credentials_by_name()

@@ -13,14 +13,17 @@ use crawlwire_protocol::AccessToken;
 
 use self::tables::Tables;
 use crate::admit::ClosedGate;
-use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
+use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::{Job, State};
 use crate::plan::{Needs, Plan, plan};
 use crate::policy::Policy;
 use crate::retry::chance;
-use crate::store::{BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, Ticket};
+use crate::store::{
+    BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, TOKENS_MAX, Ticket,
+};
 use crate::view::{
-    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
+    SessionView, StateCounts,
 };
 
 /// Tells the time. The store has no clock of its own.
@@ -242,6 +245,24 @@ impl Store for MemoryStore {
             let found = tables.credentials.values().find(|(known, _)| known.key == credential);
             Ok(found.map(|(known, token)| (token.clone(), known.version)))
         })
+    }
+
+    fn checkpoint(&self, job: JobKey) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            Ok(tables.checkpoints.get(&job).map(|kept| kept.cursor.clone()))
+        })
+    }
+
+    fn crawler_tokens(&self) -> BoxFuture<'_, Result<Vec<CrawlerToken>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            Ok(tables.tokens.values().rev().take(TOKENS_MAX).cloned().collect())
+        })
+    }
+
+    fn crawler_token(&self, token: TokenKey) -> BoxFuture<'_, Result<Option<CrawlerToken>, StoreError>> {
+        Box::pin(async move { Ok(self.tables().tokens.get(&token).cloned()) })
     }
 
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {

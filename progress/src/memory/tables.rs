@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use crawlwire_protocol::AccessToken;
 
 use crate::admit::{Capabilities, ClosedGate};
-use crate::ids::{AccountKey, JobKey, SessionKey, Timestamp};
-use crate::plan::{Credential, LoadedJob, NewJobRow, Session};
-use crate::view::{AreaView, AuditView, ErrorView, EventView, JobSpec, JobView, ProgressView, ReadyJob, SessionView};
+use crate::ids::{AccountKey, JobKey, SessionKey, Timestamp, TokenKey};
+use crate::plan::{Credential, LoadedJob, NewCheckpoint, NewJobRow, Session};
+use crate::store::{NewInstance, OwnLease};
+use crate::view::{
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, JobSpec, JobView, ProgressView, ReadyJob,
+    SessionView,
+};
 
 pub(super) struct JobRow {
     pub(super) loaded: LoadedJob,
@@ -74,6 +78,7 @@ pub(super) struct SessionRow {
     pub(super) server: String,
     pub(super) opened_at: Timestamp,
     pub(super) capabilities: Capabilities,
+    pub(super) instance: Option<NewInstance>,
 }
 
 #[derive(Default)]
@@ -89,6 +94,8 @@ pub(super) struct Tables {
     pub(super) accounts: BTreeMap<String, AccountKey>,
     pub(super) credentials: BTreeMap<(AccountKey, String), (Credential, AccessToken)>,
     pub(super) progress: BTreeMap<JobKey, ProgressView>,
+    pub(super) checkpoints: BTreeMap<JobKey, NewCheckpoint>,
+    pub(super) tokens: BTreeMap<TokenKey, CrawlerToken>,
     pub(super) errors: Vec<ErrorView>,
     pub(super) gates: Vec<ClosedGate>,
     pub(super) audit: Vec<AuditView>,
@@ -116,7 +123,29 @@ impl Tables {
             lease_expires_at: session.lease_expires_at,
             capabilities: row.capabilities.clone(),
             held: self.held_by(session.key),
+            epoch: session.epoch,
+            instance: row.instance.as_ref().map(|instance| InstanceView {
+                id: instance.id.clone(),
+                crawler_id: instance.crawler_id.clone(),
+                principal: instance.principal.clone(),
+                high_water: session.high_water,
+            }),
         }
+    }
+
+    pub(super) fn leases_of(&self, session: SessionKey) -> Vec<OwnLease> {
+        let rows = self.jobs.values().map(|row| &row.loaded);
+        let own = rows.filter(|loaded| loaded.job.session == Some(session));
+        own.map(|loaded| OwnLease {
+            key: loaded.job.key,
+            public_id: loaded.public_id.clone(),
+            fence: loaded.job.fence,
+            attempt: loaded.job.attempt,
+            state: loaded.job.state,
+            want: loaded.job.want,
+            credential: loaded.lineage.credential,
+        })
+        .collect()
     }
 
     pub(super) fn view(&self, row: &JobRow) -> JobView {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::tables::{JobRow, SessionRow, Tables};
 use crate::JobKey;
 use crate::ids::Timestamp;
-use crate::plan::{Credential, CredentialWrite, NewArea, NewEvent, Opening, Plan, Recovery, Session};
+use crate::plan::{Credential, CredentialWrite, NewArea, NewEvent, NewToken, Opening, Plan, Recovery};
 use crate::store::Outcome;
-use crate::view::{AreaView, AuditView, ErrorRow, ErrorView, EventView, ProgressView};
+use crate::view::{AreaView, AuditView, CrawlerToken, ErrorRow, ErrorView, EventView, ProgressView};
 
 impl Tables {
     /// Writes what the plan says, in its order, and gives the answers.
@@ -21,23 +21,20 @@ impl Tables {
         self.accounts
             .extend(plan.new_accounts.into_iter().map(|(key, name)| (name, key)));
         plan.credentials.into_iter().for_each(|it| self.keep_credential(it));
-        for (key, new, lease_expires_at) in plan.new_sessions {
-            let session = Session {
-                key,
-                name: new.name,
-                identity: new.identity,
-                connected: true,
-                lease_expires_at,
-                confirms: new.confirms,
-                grants: 0,
-            };
+        for (session, new) in plan.new_sessions {
             let row = SessionRow {
-                session,
                 server: new.server,
                 opened_at: now,
                 capabilities: new.capabilities,
+                instance: new.instance,
+                session,
             };
-            self.sessions.insert(key, row);
+            self.sessions.insert(row.session.key, row);
+        }
+        for (key, new) in plan.reopened {
+            if let Some(row) = self.sessions.get_mut(&key) {
+                (row.server, row.capabilities, row.instance) = (new.server, new.capabilities, new.instance);
+            }
         }
         for session in plan.sessions {
             if let Some(row) = self.sessions.get_mut(&session.key) {
@@ -60,6 +57,20 @@ impl Tables {
         plan.progress
             .into_iter()
             .for_each(|(job, it)| self.keep_progress(job, it));
+        self.checkpoints.extend(plan.checkpoints);
+        for new in plan.new_tokens {
+            self.add_token(new, now);
+        }
+        for token in plan.revoked_tokens {
+            self.tokens
+                .entry(token)
+                .and_modify(|token| token.revoked_at = token.revoked_at.or(Some(now)));
+        }
+        for token in plan.used_tokens {
+            self.tokens
+                .entry(token)
+                .and_modify(|token| token.last_used_at = Some(now));
+        }
         plan.errors.into_iter().for_each(|it| self.add_error(it));
         for audit in plan.audits {
             let id = self.audit.len() as i64 + 1;
@@ -76,6 +87,7 @@ impl Tables {
         for (job, _) in plan.deleted {
             self.jobs.remove(&job);
             self.progress.remove(&job);
+            self.checkpoints.remove(&job);
             self.events.retain(|(of, _)| *of != job);
         }
         self.errors.retain(|error| !plan.deleted_errors.contains(&error.id));
@@ -133,6 +145,19 @@ impl Tables {
         }
     }
 
+    fn add_token(&mut self, new: NewToken, now: Timestamp) {
+        let token = CrawlerToken {
+            key: new.key,
+            name: new.name,
+            role: new.role,
+            hash: new.hash,
+            created_at: now,
+            revoked_at: None,
+            last_used_at: None,
+        };
+        self.tokens.insert(token.key, token);
+    }
+
     fn add_error(&mut self, error: ErrorRow) {
         let id = self.errors.last().map_or(1, |last| last.id + 1);
         self.errors.push(ErrorView {
@@ -180,7 +205,7 @@ impl Tables {
 fn used_keys(plan: &Plan) -> impl Iterator<Item = i64> {
     let accounts = plan.new_accounts.iter().map(|(key, _)| key.0);
     let credentials = plan.credentials.iter().map(|write| write.key.0);
-    let sessions = plan.new_sessions.iter().map(|(key, ..)| key.0);
+    let sessions = plan.new_sessions.iter().map(|(session, _)| session.key.0);
     let jobs = plan.new_jobs.iter().map(|new| new.job.key.0);
     accounts.chain(credentials).chain(sessions).chain(jobs)
 }

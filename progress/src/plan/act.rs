@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::batch::Batch;
-use super::{NewAudit, Opening, Selected, Selection};
+use super::{NewAudit, NewToken, Opening, Selected, Selection};
 use crate::admit::{ClosedGate, Gate};
-use crate::ids::{JobKey, Timestamp};
+use crate::ids::{JobKey, Timestamp, TokenKey};
 use crate::job::Want;
 use crate::lifecycle::{Event, Refusal};
 use crate::store::{Act, Fact, GATES_MAX, Outcome, RedriveFilter, Rejection};
@@ -133,6 +133,34 @@ impl Batch<'_> {
     pub(super) fn open_gate(&mut self, gate: &Gate, by: String) -> Outcome {
         if self.open(|closed| closed.gate == *gate) {
             self.audit(by, "open_gate", name_of(gate), None);
+        }
+        Outcome::Done
+    }
+
+    pub(super) fn create_token(&mut self, (name, role, hash): (String, String, String), by: String) -> Outcome {
+        if self.snapshot.tokens_by_name.contains_key(&name) {
+            return Outcome::Refused(Rejection::TokenNameTaken);
+        }
+        self.snapshot.last_token += 1;
+        let key = TokenKey(self.snapshot.last_token);
+        self.snapshot.tokens_by_name.insert(name.clone(), (key, false));
+        self.audit(
+            by,
+            "create_token",
+            name.clone(),
+            Some(json!({ "role": role }).to_string()),
+        );
+        self.plan.new_tokens.push(NewToken { key, name, role, hash });
+        Outcome::TokenCreated(key)
+    }
+
+    pub(super) fn revoke_token(&mut self, name: String, by: String) -> Outcome {
+        let Some((key, revoked)) = self.snapshot.tokens_by_name.get_mut(&name) else {
+            return Outcome::Refused(Rejection::NoSuchToken);
+        };
+        if !std::mem::replace(revoked, true) {
+            self.plan.revoked_tokens.insert(*key);
+            self.audit(by, "revoke_token", name, None);
         }
         Outcome::Done
     }

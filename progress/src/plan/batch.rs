@@ -1,10 +1,10 @@
 //! Decides a batch, operation by operation, over the rows in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccountCounts, ChangedJob, LoadedJob, NewArea, NewEvent, Plan, Recovery, Session, Snapshot};
+use super::{AccountCounts, ChangedJob, LoadedJob, NewArea, NewEvent, Plan, Snapshot};
 use crate::admit::Gate;
 use crate::ids::{AccountKey, Fence, JobKey, SessionKey, Timestamp};
 use crate::job::{Arrow, Job, State};
@@ -34,6 +34,8 @@ pub fn plan(
         chance,
         keys,
         touched: BTreeMap::new(),
+        stirred: BTreeSet::new(),
+        opened: BTreeMap::new(),
         areas: BTreeMap::new(),
         plan: Plan::default(),
     };
@@ -60,13 +62,17 @@ pub(super) struct Batch<'a> {
     chance: &'a mut dyn FnMut() -> f64,
     keys: Vec<i64>,
     pub(super) touched: BTreeMap<JobKey, Touched>,
+    /// Sessions that changed.
+    pub(super) stirred: BTreeSet<SessionKey>,
+    /// Sessions that were opened, with what the last connection of each said of itself; new ones are marked.
+    pub(super) opened: BTreeMap<SessionKey, (NewSession, bool)>,
     /// Places that were found, by what makes them the same (host, kind, entity), for each account; the newest words stay.
     pub(super) areas: BTreeMap<(String, &'static str, String), BTreeMap<AccountKey, NewArea>>,
     pub(super) plan: Plan,
 }
 
 impl Batch<'_> {
-    fn carry_out(&mut self, op: Op) -> Outcome {
+    pub(super) fn carry_out(&mut self, op: Op) -> Outcome {
         match op {
             Op::Submit(job) => self.submit(*job),
             Op::Claim { job, session, name } => self.claim(job, session, name),
@@ -84,6 +90,14 @@ impl Batch<'_> {
             Op::OpenSession(session) => self.open_session(session),
             Op::Renew(sessions) => self.renew(&sessions),
             Op::Disconnect(session) => self.disconnect(session),
+            Op::Said {
+                session,
+                seq,
+                fingerprint,
+                ops,
+            } => self.said(session, (seq, fingerprint), ops),
+            Op::Checkpoint { job, holder, cursor } => self.checkpoint(job, &holder, cursor),
+            Op::Return { job, holder } => self.moved(job, Event::Return(holder.lease()), Some(holder)),
             Op::Recover { server, connected } => self.recover(server, connected),
             Op::Sweep => self.sweep(),
             Op::RecordErrors(errors) => {
@@ -102,6 +116,12 @@ impl Batch<'_> {
                 by,
             } => self.close_gate(gate, until, reason, by),
             Op::OpenGate { gate, by } => self.open_gate(&gate, by),
+            Op::CreateToken { name, role, hash, by } => self.create_token((name, role, hash), by),
+            Op::RevokeToken { name, by } => self.revoke_token(name, by),
+            Op::TokenUsed(token) => {
+                self.plan.used_tokens.insert(token);
+                Outcome::Done
+            }
             Op::Prune { jobs_before, .. } => self.prune(jobs_before),
         }
     }
@@ -160,21 +180,8 @@ impl Batch<'_> {
             .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
     }
 
-    fn claim(&mut self, job: JobKey, session: SessionKey, name: Arc<str>) -> Outcome {
-        // A session whose connection just went away would never hear of the job, and one without a lease would lose it.
-        let alive = |session: &Session| session.connected && self.now < session.lease_expires_at;
-        if !self.snapshot.sessions.get(&session).is_some_and(alive) {
-            return Outcome::Refused(Refusal::Stale.into());
-        }
-        if let Some(refusal) = self.snapshot.jobs.get(&job).and_then(|loaded| self.barred(loaded)) {
-            return Outcome::Refused(refusal.into());
-        }
-        self.take(job, Event::Claim(session), Some(name))
-            .map_or_else(|refusal| Outcome::Refused(refusal.into()), Outcome::Moved)
-    }
-
     /// What stands before a queued job whatever crawlers there are.
-    fn barred(&self, loaded: &LoadedJob) -> Option<Refusal> {
+    pub(super) fn barred(&self, loaded: &LoadedJob) -> Option<Refusal> {
         if loaded.job.state != State::Queued {
             return None;
         }
@@ -285,61 +292,6 @@ impl Batch<'_> {
         Outcome::Progressed { stale }
     }
 
-    fn open_session(&mut self, new: NewSession) -> Outcome {
-        let key = SessionKey(self.fresh_key());
-        self.plan
-            .new_sessions
-            .push((key, new, self.now.after(self.policy.lease)));
-        Outcome::SessionOpened(key)
-    }
-
-    fn renew(&mut self, sessions: &[SessionKey]) -> Outcome {
-        let until = self.now.after(self.policy.lease);
-        let mut lost = Vec::new();
-        for key in sessions {
-            match self.snapshot.sessions.get_mut(key).filter(|session| session.connected) {
-                Some(session) => {
-                    session.lease_expires_at = session.lease_expires_at.max(until);
-                    session.grants = 0;
-                    write_session(&mut self.plan.sessions, session);
-                }
-                None => lost.push(*key),
-            }
-        }
-        Outcome::Renewed { lost }
-    }
-
-    fn disconnect(&mut self, key: SessionKey) -> Outcome {
-        let until = self.now.after(self.policy.reattach_grace);
-        if let Some(session) = self.snapshot.sessions.get_mut(&key) {
-            session.connected = false;
-            session.lease_expires_at = session.lease_expires_at.min(until);
-            write_session(&mut self.plan.sessions, session);
-        }
-        Outcome::Done
-    }
-
-    /// The store gives every session its lease and every held job its time; those at hand get it here too, for the
-    /// operations behind this one.
-    fn recover(&mut self, server: String, connected: bool) -> Outcome {
-        let lease_until = self.now.after(self.policy.lease);
-        for loaded in self.snapshot.jobs.values_mut() {
-            let job = &mut loaded.job;
-            job.assigned_at = job.assigned_at.map(|at| at.max(self.now));
-            job.deadline = job.deadline.map(|deadline| deadline.max(lease_until));
-            job.want_deadline = job.want_deadline.map(|deadline| deadline.max(lease_until));
-        }
-        for session in self.snapshot.sessions.values_mut().chain(&mut self.plan.sessions) {
-            session.grant(lease_until);
-        }
-        self.plan.recoveries.push(Recovery {
-            server,
-            connected,
-            lease_until,
-        });
-        Outcome::Done
-    }
-
     /// Gates first, because deadlines behind them stand still.
     fn sweep(&mut self) -> Outcome {
         self.open_due_gates();
@@ -402,7 +354,7 @@ impl Batch<'_> {
     }
 
     fn finish(mut self) -> Plan {
-        for (key, touched) in self.touched {
+        for (key, touched) in std::mem::take(&mut self.touched) {
             let Some(loaded) = self.snapshot.jobs.get(&key) else {
                 continue;
             };
@@ -425,6 +377,7 @@ impl Batch<'_> {
                 error: touched.error,
             });
         }
+        self.write_sessions();
         self.plan.areas = self.areas.into_values().flat_map(BTreeMap::into_values).collect();
         self.plan
             .account_changes
@@ -455,13 +408,6 @@ pub(super) fn touch(touched: &mut BTreeMap<JobKey, Touched>, key: JobKey, before
         result: None,
         error: None,
     })
-}
-
-fn write_session(sessions: &mut Vec<Session>, session: &Session) {
-    match sessions.iter_mut().find(|written| written.key == session.key) {
-        Some(written) => written.clone_from(session),
-        None => sessions.push(session.clone()),
-    }
 }
 
 fn fact(loaded: &LoadedJob, arrow: Arrow, from: Option<State>, session: Option<SessionKey>, at: Timestamp) -> Fact {

@@ -12,6 +12,7 @@ mod act;
 mod batch;
 mod create;
 mod needs;
+mod session;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +26,9 @@ pub use self::batch::plan;
 pub use self::needs::{Needs, Selected, Selection};
 use crate::admit::ClosedGate;
 use crate::discovery::identity;
-use crate::ids::{AccountKey, CredentialKey, Fence, JobKey, SessionKey, Timestamp};
+use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, Job, State, Tree};
-use crate::store::{NewSession, Op, Outcome};
+use crate::store::{NewSession, Op, Outcome, OwnLease};
 use crate::view::{ErrorRow, JobSpec, Lineage, ProgressView};
 
 /// A job as it was loaded.
@@ -70,9 +71,25 @@ pub struct Session {
     pub confirms: bool,
     /// How often in a row it was granted a lease by a [`Recovery`] without having been heard since.
     pub grants: i32,
+    /// Which of its connections is the last.
+    pub epoch: Epoch,
+    /// The last number under which it said something that is settled; 0 when none is.
+    pub high_water: i64,
+    /// The fingerprint that came with that number.
+    pub fingerprint: i64,
+    /// Who may come back to it; none in the base protocol.
+    pub principal: Option<String>,
 }
 
 impl Session {
+    /// Its last connection.
+    pub(crate) const fn reference(&self) -> SessionRef {
+        SessionRef {
+            key: self.key,
+            epoch: self.epoch,
+        }
+    }
+
     /// Makes its lease last until a moment at least, unless that was done too often without a sign of life.
     pub(crate) fn grant(&mut self, until: Timestamp) {
         if self.grants < GRANTS_MAX {
@@ -126,6 +143,10 @@ pub struct Snapshot {
     pub jobs: BTreeMap<JobKey, LoadedJob>,
     /// Sessions that are named or hold a loaded job.
     pub sessions: BTreeMap<SessionKey, Session>,
+    /// Sessions of instances that are named; they are among the sessions.
+    pub instances: BTreeMap<String, SessionKey>,
+    /// What those hold, read after they were locked; jobs that are loaded too may be missing.
+    pub leases: BTreeMap<SessionKey, Vec<OwnLease>>,
     /// Accounts that exist.
     pub accounts: BTreeMap<String, AccountKey>,
     /// Credentials that exist, by account and host.
@@ -146,24 +167,32 @@ pub struct Snapshot {
     pub account_counts: BTreeMap<AccountKey, AccountCounts>,
     /// Old errors, by row.
     pub old_errors: Vec<i64>,
+    /// Tokens that are named, and whether each is revoked.
+    pub tokens_by_name: BTreeMap<String, (TokenKey, bool)>,
+    /// The greatest key of a token; 0 when there is none.
+    pub last_token: i64,
 }
 
 impl Snapshot {
     /// The identities that the discovered items of these operations would have.
     pub fn identities(&self, ops: &[Op]) -> BTreeSet<String> {
         let mut identities = BTreeSet::new();
+        self.add_identities(ops, &mut identities);
+        identities
+    }
+
+    fn add_identities(&self, ops: &[Op], identities: &mut BTreeSet<String>) {
         for op in ops {
-            if let Op::Discover { parent, items, .. } = op
-                && let Some(parent) = self.jobs.get(parent)
-            {
-                identities.extend(
-                    items
-                        .iter()
-                        .map(|(_, item)| child_identity(parent, item.job_type, &item.entity_id)),
-                );
+            match op {
+                Op::Discover { parent, items, .. } => {
+                    let Some(parent) = self.jobs.get(parent) else { continue };
+                    let found = items.iter();
+                    identities.extend(found.map(|(_, item)| child_identity(parent, item.job_type, &item.entity_id)));
+                }
+                Op::Said { ops, .. } => self.add_identities(ops, identities),
+                _ => {}
             }
         }
-        identities
     }
 }
 
@@ -261,6 +290,38 @@ pub struct Opening {
     pub closed_for: Duration,
 }
 
+/// How far a job got, to be kept in place of what was kept before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCheckpoint {
+    /// The attempt that said so.
+    pub attempt: i32,
+    /// JSON text of an object.
+    pub cursor: String,
+}
+
+/// A token that crawlers may show, to be inserted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its row.
+    pub key: TokenKey,
+    /// Its name, unique.
+    pub name: String,
+    /// What its bearers may do.
+    pub role: String,
+    /// SHA-256 of the token, in hexadecimal.
+    pub hash: String,
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter
+            .debug_struct("NewToken")
+            .field("key", &self.key)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A token to seal and keep.
 #[derive(Clone)]
 pub struct CredentialWrite {
@@ -309,9 +370,11 @@ pub struct Plan {
     pub new_accounts: Vec<(AccountKey, String)>,
     /// Credentials to insert or replace.
     pub credentials: Vec<CredentialWrite>,
-    /// Sessions to insert.
-    pub new_sessions: Vec<(SessionKey, NewSession, Timestamp)>,
-    /// Sessions to update.
+    /// Sessions to insert, those of instances in the order of the instances.
+    pub new_sessions: Vec<(Session, NewSession)>,
+    /// Sessions that a later connection came back to: what it said of itself takes the place of what was said before.
+    pub reopened: Vec<(SessionKey, NewSession)>,
+    /// Sessions to update, by rising key: what may change while a connection stands, and the epoch.
     pub sessions: Vec<Session>,
     /// Jobs to insert.
     pub new_jobs: Vec<NewJobRow>,
@@ -321,6 +384,8 @@ pub struct Plan {
     pub events: Vec<NewEvent>,
     /// Reports to insert or replace; an older one never replaces a newer (by attempt, then `n`).
     pub progress: Vec<(JobKey, ProgressView)>,
+    /// Checkpoints to insert or replace.
+    pub checkpoints: BTreeMap<JobKey, NewCheckpoint>,
     /// Errors to insert.
     pub errors: Vec<ErrorRow>,
     /// Sessions without jobs, whose lease ended before this, may be forgotten, whatever became of their connection: who
@@ -337,6 +402,12 @@ pub struct Plan {
     pub deleted_errors: Vec<i64>,
     /// What was done by whom.
     pub audits: Vec<NewAudit>,
+    /// Tokens to insert.
+    pub new_tokens: Vec<NewToken>,
+    /// Tokens to revoke, unless they are.
+    pub revoked_tokens: BTreeSet<TokenKey>,
+    /// Tokens that were shown just now.
+    pub used_tokens: BTreeSet<TokenKey>,
     /// Places that were found; each once for an account.
     pub areas: BTreeSet<NewArea>,
     /// One answer for each operation, in order.

@@ -21,6 +21,10 @@ pub struct Needs {
     pub selections: BTreeSet<Selection>,
     /// Sessions. Those that hold a loaded job are needed as well.
     pub sessions: BTreeSet<SessionKey>,
+    /// Instances whose sessions are needed, with what they hold.
+    pub instances: BTreeSet<String>,
+    /// Names of tokens that crawlers may show, if any of them is needed.
+    pub tokens: BTreeSet<String>,
     /// Accounts by name.
     pub accounts: BTreeSet<String>,
     /// Credentials by account name and host.
@@ -29,8 +33,8 @@ pub struct Needs {
     pub web_app_job_ids: BTreeSet<String>,
     /// Whether jobs that time has something to say about are needed, with their ancestors, up to
     /// [`SWEEP_MAX`](crate::store::SWEEP_MAX): held ones whose session's lease, deadline, accept time or want deadline is
-    /// over, and delayed ones that are due. A deadline that [a gate stops](ClosedGate::stops) is not over: those who wait
-    /// behind it would take all the places, and time would stand still for others.
+    /// over, and delayed ones that are due. A deadline that a gate [stops](crate::admit::ClosedGate::stops) is not over:
+    /// those who wait behind it would take all the places, and time would stand still for others.
     pub sweep: bool,
     /// Whether the closed gates are needed.
     pub gates: bool,
@@ -112,14 +116,14 @@ impl Needs {
             }
             Op::Claim { job, session, .. } => {
                 self.jobs.insert(*job);
-                self.sessions.insert(*session);
+                self.sessions.insert(session.key);
                 self.gates = true;
                 self.account_shares = true;
             }
-            Op::Start { job, .. } => {
+            Op::Start { job, .. } | Op::Checkpoint { job, .. } => {
                 self.jobs.insert(*job);
             }
-            Op::Release { job, .. } | Op::Confirm { job, .. } => self.family(*job),
+            Op::Release { job, .. } | Op::Return { job, .. } | Op::Confirm { job, .. } => self.family(*job),
             Op::Finish { job, ending, .. } => {
                 self.family(*job);
                 // A failure behind a closed gate is not the job's fault.
@@ -136,13 +140,26 @@ impl Needs {
                 self.keys += items.len();
             }
             Op::Progress(reports) => self.jobs.extend(reports.iter().map(|(job, ..)| *job)),
-            Op::OpenSession(_) => self.keys += 1,
-            Op::Renew(sessions) => self.sessions.extend(sessions),
+            Op::OpenSession(new) => {
+                self.keys += 1;
+                self.instances
+                    .extend(new.instance.as_ref().map(|instance| instance.id.clone()));
+            }
+            Op::Renew(sessions) => self.sessions.extend(sessions.iter().map(|session| session.key)),
             Op::Disconnect(session) => {
-                self.sessions.insert(*session);
+                self.sessions.insert(session.key);
+            }
+            Op::Said { session, ops, .. } => {
+                self.sessions.insert(session.key);
+                for op in ops {
+                    self.add(op);
+                }
             }
             Op::Sweep => (self.sweep, self.gates) = (true, true),
-            Op::Recover { .. } | Op::RecordErrors(_) => {}
+            Op::Recover { .. } | Op::RecordErrors(_) | Op::TokenUsed(_) => {}
+            Op::CreateToken { name, .. } | Op::RevokeToken { name, .. } => {
+                self.tokens.insert(name.clone());
+            }
             Op::Act { job, .. } => self.family(*job),
             Op::CancelTree { root, after, .. } => {
                 self.family(*root);

@@ -17,16 +17,21 @@ use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::error::{Category, Classify, Severity};
 
 use crate::admit::ClosedGate;
-use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp};
+use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::State;
 use crate::view::{
-    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
+    SessionView, StateCounts,
 };
 
 pub use self::op::{
-    Act, Ending, GATES_MAX, Holder, NewJob, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter, SELECTED_MAX, SWEEP_MAX,
+    Act, Ending, GATES_MAX, Holder, NewInstance, NewJob, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter,
+    SELECTED_MAX, SWEEP_MAX,
 };
-pub use self::outcome::{Fact, Outcome, Rejection};
+pub use self::outcome::{Fact, Opened, Outcome, OwnLease, Rejection, Said};
+
+/// Tokens a list shows at most: more than anybody looks through.
+pub const TOKENS_MAX: usize = 1000;
 
 /// A future of the port. Boxed, because the port is used behind `dyn`; one allocation per operation.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -192,6 +197,15 @@ pub trait Store: Send + Sync {
 
     /// A credential's token and version.
     fn token(&self, credential: CredentialKey) -> BoxFuture<'_, Result<Option<(AccessToken, i64)>, StoreError>>;
+
+    /// How far a job got, as an attempt last said: JSON text of an object.
+    fn checkpoint(&self, job: JobKey) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
+
+    /// The tokens that crawlers may show, revoked ones among them, newest first; at most [`TOKENS_MAX`].
+    fn crawler_tokens(&self) -> BoxFuture<'_, Result<Vec<CrawlerToken>, StoreError>>;
+
+    /// A token that crawlers may show, revoked or not.
+    fn crawler_token(&self, token: TokenKey) -> BoxFuture<'_, Result<Option<CrawlerToken>, StoreError>>;
 
     /// Sessions that are connected or hold a lease, newest first.
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>>;

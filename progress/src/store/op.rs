@@ -6,7 +6,7 @@ use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::DiscoveredJob;
 
 use crate::admit::{Capabilities, Gate};
-use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use crate::ids::{Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::JobLimits;
 use crate::lifecycle::Lease;
 use crate::view::{ErrorRow, JobSpec, ProgressView};
@@ -91,6 +91,19 @@ pub struct NewSession {
     pub capabilities: Capabilities,
     /// Whether it can be asked to end or pause a job, and says when it did. A crawler of the base protocol cannot.
     pub confirms: bool,
+    /// Which crawler it is, if it comes back to the same session; none in the base protocol.
+    pub instance: Option<NewInstance>,
+}
+
+/// One run of a crawler, which keeps its session through all its connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInstance {
+    /// Its name for itself: the text of a UUID.
+    pub id: String,
+    /// The crawler's name, the same for all its runs.
+    pub crawler_id: String,
+    /// Who it proved to be: `unix:<uid>`, `token:<key>`, or `local`. Nobody else comes back as this instance.
+    pub principal: String,
 }
 
 /// How an attempt ended.
@@ -161,8 +174,8 @@ pub enum Op {
     Claim {
         /// The job.
         job: JobKey,
-        /// The session.
-        session: SessionKey,
+        /// The session, and the connection that will hear of it.
+        session: SessionRef,
         /// The session's name.
         name: Arc<str>,
     },
@@ -210,12 +223,42 @@ pub enum Op {
     /// How far jobs are: at most 500 of them, the newest report of each; reports of a lease that is over are dropped.
     /// → [`Progressed`](super::Outcome::Progressed)
     Progress(Vec<(JobKey, Lease, ProgressView)>),
-    /// A peer became known. → [`SessionOpened`](super::Outcome::SessionOpened)
+    /// A peer became known. One that names an instance which has a session gets that one back, with the next epoch, a
+    /// whole lease, and what it held; nothing changes about its jobs. → [`SessionOpened`](super::Outcome::SessionOpened)
     OpenSession(NewSession),
     /// These sessions gave a sign of life. → [`Renewed`](super::Outcome::Renewed)
-    Renew(Vec<SessionKey>),
-    /// A session's connection is gone. → [`Done`](super::Outcome::Done)
-    Disconnect(SessionKey),
+    Renew(Vec<SessionRef>),
+    /// A session's connection is gone. Without effect when a later one stands. → [`Done`](super::Outcome::Done)
+    Disconnect(SessionRef),
+    /// A session said something under a number that rises by one each time. The operations that follow from it, and the
+    /// number, are kept together or not at all, so what is sent twice has its effect once. The number is used up
+    /// whatever becomes of the operations, which may be none. → [`Said`](super::Outcome::Said)
+    Said {
+        /// Who.
+        session: SessionRef,
+        /// The number; the first is 1.
+        seq: i64,
+        /// Tells whether a repeated number carries the same text.
+        fingerprint: i64,
+        /// What follows from it: arrows and checkpoints of the session's own jobs.
+        ops: Vec<Self>,
+    },
+    /// Keep how far a job got, for the next attempt. Leaves no mark in its history. → [`Done`](super::Outcome::Done)
+    Checkpoint {
+        /// The job.
+        job: JobKey,
+        /// Who says so.
+        holder: Holder,
+        /// As the crawler gave it: JSON text of an object.
+        cursor: String,
+    },
+    /// The session gives a job back that it did not finish. → [`Moved`](super::Outcome::Moved)
+    Return {
+        /// The job.
+        job: JobKey,
+        /// Who had it.
+        holder: Holder,
+    },
     /// A server starts, or its database came back. Every session gets one full lease: nobody could say anything
     /// meanwhile, and other servers may be about to start, too. Until then no deadline passes of the jobs of that
     /// server's sessions, or of all after an outage of the database, and what was assigned has its whole accept time
@@ -293,6 +336,26 @@ pub enum Op {
         /// Who.
         by: String,
     },
+    /// Somebody lets crawlers in that show a token. Audited. → [`TokenCreated`](super::Outcome::TokenCreated)
+    CreateToken {
+        /// Its name for people; each is used once.
+        name: String,
+        /// What its bearers may do.
+        role: String,
+        /// SHA-256 of the token, in hexadecimal. The token itself is not kept.
+        hash: String,
+        /// Who.
+        by: String,
+    },
+    /// Somebody takes a token back. Audited, unless it was done before. → [`Done`](super::Outcome::Done)
+    RevokeToken {
+        /// Its name.
+        name: String,
+        /// Who.
+        by: String,
+    },
+    /// A crawler showed a token. Given now and then, not each time. → [`Done`](super::Outcome::Done)
+    TokenUsed(TokenKey),
     /// Delete trees that were over before a moment, and errors logged before another. Open trees stay. At most
     /// [`SELECTED_MAX`] rows of each go at a time. → [`Pruned`](super::Outcome::Pruned)
     Prune {
@@ -315,6 +378,9 @@ impl Op {
             | Self::Adopt { .. }
             | Self::Discover { .. }
             | Self::Confirm { .. }
+            | Self::Return { .. }
+            | Self::Checkpoint { .. }
+            | Self::Said { .. }
             | Self::OpenSession(_)
             | Self::Disconnect(_) => true,
             // Repeated by whoever gives them: the web app, or the next round of a timer.
@@ -331,6 +397,9 @@ impl Op {
             | Self::Delete { .. }
             | Self::CloseGate { .. }
             | Self::OpenGate { .. }
+            | Self::CreateToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::TokenUsed(_)
             | Self::Prune { .. } => false,
         }
     }

@@ -1,8 +1,10 @@
 //! What became of what a store was asked to do.
 
+use std::sync::Arc;
+
 use crate::discovery::Verdict;
-use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
-use crate::job::{Arrow, State};
+use crate::ids::{CredentialKey, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
+use crate::job::{Arrow, State, Want};
 use crate::lifecycle::Refusal;
 use crate::view::JobView;
 
@@ -16,7 +18,11 @@ pub enum Outcome {
     /// What became of each item, in order; an accepted one with the fact of its creation.
     Discovered(Vec<(Verdict, Option<Fact>)>),
     /// The session exists.
-    SessionOpened(SessionKey),
+    SessionOpened(Opened),
+    /// What became of what a session said.
+    Said(Said),
+    /// The token may be shown from now on.
+    TokenCreated(TokenKey),
     /// What time demanded.
     Swept(Vec<Fact>),
     /// The arrows that were taken, and where an operation over many jobs goes on; none at its end.
@@ -42,10 +48,11 @@ pub enum Outcome {
         /// Whether there are more.
         more: bool,
     },
-    /// The leases last longer, but for sessions that the store holds for disconnected or does not know.
+    /// The leases last longer, but for sessions that the store holds for disconnected or does not know, and for those
+    /// that another connection speaks for by now.
     Renewed {
         /// Those.
-        lost: Vec<SessionKey>,
+        lost: Vec<SessionRef>,
     },
     /// The reports are kept, but for those of leases that are over.
     Progressed {
@@ -85,6 +92,68 @@ pub enum Rejection {
         /// The job that has it.
         public_id: String,
     },
+    /// The instance belongs to somebody else.
+    #[error("the instance belongs to another crawler")]
+    InstanceTaken,
+    /// There is or was a token of this name.
+    #[error("there is, or was, a token of this name")]
+    TokenNameTaken,
+    /// There is no such token.
+    #[error("there is no token of this name")]
+    NoSuchToken,
+}
+
+/// A session that was opened, or opened again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Its row, and which of its connections this is.
+    pub session: SessionRef,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The last number that is settled; 0 when none is.
+    pub high_water: i64,
+    /// The fingerprint that came with that number.
+    pub fingerprint: i64,
+    /// The jobs that the session holds, by their rows.
+    pub leases: Vec<OwnLease>,
+}
+
+/// A job that a session holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnLease {
+    /// Its row.
+    pub key: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// The lease.
+    pub fence: Fence,
+    /// How often it was started.
+    pub attempt: i32,
+    /// Assigned or running.
+    pub state: State,
+    /// What somebody wishes of it.
+    pub want: Option<Want>,
+    /// The token to work with.
+    pub credential: Option<CredentialKey>,
+}
+
+/// What became of what a session said under a number.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// It was carried out, and the number is settled: what became of each operation, in order.
+    Applied(Vec<Outcome>),
+    /// The number was settled before; no effect.
+    Repeated {
+        /// Whether it is the last settled number, and came with another fingerprint then.
+        conflict: bool,
+    },
+    /// A number before it is missing; no effect.
+    Gap {
+        /// The last settled number.
+        high_water: i64,
+    },
+    /// Another connection speaks for the session by now, or the session is forgotten; no effect.
+    Replaced,
 }
 
 /// An arrow that was taken, as it is published.

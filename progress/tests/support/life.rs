@@ -52,7 +52,7 @@ impl Life {
         let gave = matches!(arrow, Arrow::Claim | Arrow::Adopt);
         let lost = matches!(
             arrow,
-            Arrow::Expire | Arrow::Release | Arrow::Deadline | Arrow::Force | Arrow::Claim
+            Arrow::Expire | Arrow::Release | Arrow::Return | Arrow::Deadline | Arrow::Force | Arrow::Claim
         );
         if from.is_leased() && !gave {
             prop_assert_eq!(&self.holder, &event.session, "two holders under one fence");
@@ -81,6 +81,7 @@ fn leads_to(arrow: Arrow, from: State) -> &'static [State] {
         (Arrow::Start, Assigned) | (Arrow::Adopt, Running) => &[Running],
         (Arrow::Finish, Running) => &[Completed, Failed, Delayed, Cancelled, Paused],
         (Arrow::Expire | Arrow::Release, Assigned) => &[Queued, Paused, Cancelled],
+        (Arrow::Return, Assigned | Running) => &[Queued, Paused, Cancelled],
         (Arrow::Expire, Running) => &[Queued, Failed, Paused, Cancelled],
         (Arrow::Deadline, Running) => &[Delayed, Failed, Paused, Cancelled],
         (Arrow::WantCancel | Arrow::WantPause, Assigned) => &[Assigned],

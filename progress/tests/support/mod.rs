@@ -18,7 +18,7 @@ use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
 use crawlwire_progress::view::{AreaView, AuditView, EventView, JobSpec, JobView, ProgressView};
-use crawlwire_progress::{Fact, Fence, Job, JobKey, Policy, SessionKey, State, Store, Timestamp};
+use crawlwire_progress::{Epoch, Fact, Fence, Job, JobKey, Policy, SessionKey, SessionRef, State, Store, Timestamp};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
@@ -80,7 +80,7 @@ impl World {
 
     pub(crate) fn open(&self, name: &str, identity: Option<&str>) -> SessionKey {
         match self.store.apply(open(name, identity)) {
-            Outcome::SessionOpened(key) => key,
+            Outcome::SessionOpened(opened) => opened.session.key,
             other => panic!("not opened: {other:?}"),
         }
     }
@@ -92,7 +92,7 @@ impl World {
             ..new_session(name, None)
         };
         match self.store.apply(Op::OpenSession(new)) {
-            Outcome::SessionOpened(key) => key,
+            Outcome::SessionOpened(opened) => opened.session.key,
             other => panic!("not opened: {other:?}"),
         }
     }
@@ -260,6 +260,21 @@ pub(crate) fn confirm(job: JobKey, holder: &Holder) -> Op {
     }
 }
 
+pub(crate) fn give_back(job: JobKey, holder: &Holder) -> Op {
+    Op::Return {
+        job,
+        holder: holder.clone(),
+    }
+}
+
+pub(crate) fn checkpoint(job: JobKey, holder: &Holder, cursor: &str) -> Op {
+    Op::Checkpoint {
+        job,
+        holder: holder.clone(),
+        cursor: cursor.to_owned(),
+    }
+}
+
 pub(crate) fn refused(refusal: Refusal) -> Outcome {
     Outcome::Refused(Rejection::Job(refusal))
 }
@@ -331,7 +346,21 @@ pub(crate) fn new_session(name: &str, identity: Option<&str>) -> NewSession {
         server: SERVER.to_owned(),
         capabilities: Capabilities::any(1),
         confirms: false,
+        instance: None,
     }
+}
+
+/// The first connection of a session, which is the only one unless it is an instance.
+pub(crate) fn first(key: SessionKey) -> SessionRef {
+    SessionRef { key, epoch: Epoch(1) }
+}
+
+pub(crate) fn renew(sessions: &[SessionKey]) -> Op {
+    Op::Renew(sessions.iter().copied().map(first).collect())
+}
+
+pub(crate) fn disconnect(session: SessionKey) -> Op {
+    Op::Disconnect(first(session))
 }
 
 pub(crate) fn open(name: &str, identity: Option<&str>) -> Op {
@@ -341,7 +370,7 @@ pub(crate) fn open(name: &str, identity: Option<&str>) -> Op {
 pub(crate) fn claim(job: JobKey, session: SessionKey) -> Op {
     Op::Claim {
         job,
-        session,
+        session: first(session),
         name: name_of(session),
     }
 }

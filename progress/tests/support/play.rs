@@ -118,7 +118,7 @@ impl Play {
                     confirms: *confirms,
                     ..new_session(&format!("session-{serial}"), process.as_deref())
                 };
-                return vec![Op::Disconnect(self.slots[self.next_slot()]), Op::OpenSession(new)];
+                return vec![disconnect(self.slots[self.next_slot()]), Op::OpenSession(new)];
             }
             Step::Submit {
                 name,
@@ -133,11 +133,11 @@ impl Play {
                 new.run_at = run_in.map(|millis| self.world.now().after(Duration::from_millis(millis)));
                 Op::Submit(Box::new(new))
             }
-            Step::Renew { slot } => Op::Renew(vec![self.slots[*slot]]),
-            Step::Disconnect { slot } => Op::Disconnect(self.slots[*slot]),
+            Step::Renew { slot } => renew(&[self.slots[*slot]]),
+            Step::Disconnect { slot } => disconnect(self.slots[*slot]),
             Step::Claim { job, slot } => Op::Claim {
                 job: self.job(*job),
-                session: self.slots[*slot],
+                session: first(self.slots[*slot]),
                 name: self.name_of(self.slots[*slot]),
             },
             Step::Adopt { job, slot } => {
@@ -208,9 +208,10 @@ impl Play {
     /// Remembers who was given what.
     pub(crate) fn learn(&mut self, op: &Op, outcome: &Outcome) {
         match (op, outcome) {
-            (Op::OpenSession(new), Outcome::SessionOpened(key)) => {
-                self.slots[self.next_slot()] = *key;
-                self.sessions.insert(*key, new.name.clone());
+            (Op::OpenSession(new), Outcome::SessionOpened(opened)) => {
+                let key = opened.session.key;
+                self.slots[self.next_slot()] = key;
+                self.sessions.insert(key, new.name.clone());
             }
             (_, Outcome::Moved(fact)) if matches!(fact.arrow, Arrow::Claim | Arrow::Adopt) => {
                 let session = fact.session.expect("somebody has it");
@@ -308,6 +309,8 @@ fn line(what: &Says, job: JobKey, holder: &Holder, serial: usize) -> Op {
         Says::Fail { recoverable } => fail(job, holder, *recoverable),
         Says::Release => release(job, holder),
         Says::Confirm => confirm(job, holder),
+        Says::Return => give_back(job, holder),
+        Says::Checkpoint { page } => checkpoint(job, holder, &page.to_string()),
         Says::Report { n } => report(job, holder.lease(), *n),
         Says::Discover { entities } => {
             let entities: Vec<_> = entities.iter().map(u8::to_string).collect();
@@ -362,6 +365,8 @@ fn lease_named(op: &Op) -> Option<(JobKey, &Holder)> {
         Op::Start { job, holder }
         | Op::Release { job, holder }
         | Op::Confirm { job, holder }
+        | Op::Return { job, holder }
+        | Op::Checkpoint { job, holder, .. }
         | Op::Finish { job, holder, .. } => Some((*job, holder)),
         Op::Discover { parent, holder, .. } => Some((*parent, holder)),
         _ => None,

@@ -21,6 +21,8 @@ pub(crate) enum Says {
     Fail { recoverable: bool },
     Release,
     Confirm,
+    Return,
+    Checkpoint { page: u8 },
     Discover { entities: Vec<u8> },
     Report { n: i64 },
 }
@@ -102,7 +104,9 @@ fn says() -> impl Strategy<Value = Says> {
         2 => Just(Says::Complete),
         4 => prop::bool::weighted(0.8).prop_map(|recoverable| Says::Fail { recoverable }),
         2 => Just(Says::Release),
-        8 => Just(Says::Confirm),
+        6 => Just(Says::Confirm),
+        2 => Just(Says::Return),
+        2 => any::<u8>().prop_map(|page| Says::Checkpoint { page }),
         5 => prop::collection::vec(0..5_u8, 1..4).prop_map(|entities| Says::Discover { entities }),
         3 => (1..20_i64).prop_map(|n| Says::Report { n }),
     ]

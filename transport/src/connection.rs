@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::broadcast;
-use tokio::sync::mpsc::error::TrySendError;
 
+use crate::budget::Queued;
 use crate::events::PoolEvent;
 use crate::info::{ConnectionId, ConnectionInfo};
 use crate::limits::Limits;
 use crate::peer::Peer;
+use crate::queue::{Place, Refusal};
 use crate::reader::LineReader;
-use crate::shared::{Queued, Shared, ending};
+use crate::shared::{Shared, ending};
 use crate::state::{CloseReason, ConnectionState, Phase};
 use crate::writer::Writer;
 
@@ -34,10 +35,10 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
     /// Makes a connection of a stream.
     pub fn open(stream: S, peer: Peer, id: ConnectionId, limits: Limits) -> Self {
         let (read, write) = tokio::io::split(stream);
-        let (shared, queue) = Shared::new(id, peer, limits);
+        let shared = Shared::new(id, peer, limits);
         Self {
             reader: LineReader::new(read, Arc::clone(&shared)),
-            writer: Writer::new(write, queue, Arc::clone(&shared)),
+            writer: Writer::new(write, Arc::clone(&shared)),
             handle: ConnectionHandle { shared },
         }
     }
@@ -66,6 +67,15 @@ pub enum SendError {
     /// No such connection. Only from look-ups in a [`Pool`](crate::Pool).
     #[error("no such connection")]
     NotFound,
+}
+
+impl From<Refusal> for SendError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Self::Full,
+            Refusal::Closed => Self::Closed,
+        }
+    }
 }
 
 /// A cheap, cloneable handle to one connection.
@@ -133,32 +143,32 @@ impl ConnectionHandle {
         if self.close_reason().is_some() {
             return Err(SendError::Closed);
         }
-        let budget = Arc::clone(&self.shared.budget);
-        let share = budget.try_acquire_many_owned(self.cost(&line));
-        // The budget is never closed, so this can only mean that there is too little left.
-        let _share = share.map_err(|_| SendError::Full)?;
-        self.shared
-            .queue
-            .try_send(Queued { line, _share })
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => SendError::Full,
-                TrySendError::Closed(_) => SendError::Closed,
-            })
+        let account = &self.shared.account;
+        let room = account.room.try_acquire_many(account.cost(&line));
+        // It is never closed, so this can only mean that there is too little left.
+        let room = room.map_err(|_| SendError::Full)?;
+        let place = self.shared.queue.try_place()?;
+        room.forget();
+        self.put(line, place)
     }
 
     async fn queue_when_room(&self, line: Bytes) -> Result<(), SendError> {
-        let budget = Arc::clone(&self.shared.budget);
-        let share = budget.acquire_many_owned(self.cost(&line)).await;
-        let _share = share.map_err(|_| SendError::Closed)?;
-        let slot = self.shared.queue.reserve().await.map_err(|_| SendError::Closed)?;
-        slot.send(Queued { line, _share });
-        Ok(())
+        let account = &self.shared.account;
+        let room = account.room.acquire_many(account.cost(&line)).await;
+        let room = room.map_err(|_| SendError::Closed)?;
+        let place = self.shared.queue.place().await?;
+        room.forget();
+        self.put(line, place)
     }
 
-    /// The share of the byte budget a message takes, so chosen that it can be had at all.
-    fn cost(&self, line: &Bytes) -> u32 {
-        let bytes = line.len().min(self.shared.max_queued_bytes);
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+    /// Charges the common budget and queues; the connection's own room has been taken.
+    fn put(&self, line: Bytes, place: Place<'_>) -> Result<(), SendError> {
+        let queued = Queued::new(line, &self.shared);
+        // That may have made this connection the one that has to go.
+        if self.close_reason() == Some(CloseReason::OverBudget) {
+            return Err(SendError::Closed);
+        }
+        Ok(place.fill(queued)?)
     }
 
     /// Closes in good order: takes nothing more, writes what is queued for at most
@@ -170,7 +180,17 @@ impl ConnectionHandle {
     /// As [`ConnectionHandle::close`] with another grace. With zero, only what the stream takes
     /// without waiting is still written.
     pub fn close_within(&self, reason: CloseReason, grace: Duration) {
-        self.shared.begin_close(reason, grace);
+        self.shared.begin_close(reason, grace, None);
+    }
+
+    /// As [`ConnectionHandle::close_within`], with a message that is written after everything that
+    /// is queued, so that it is really the last one: a goodbye. It needs no room in the queue.
+    /// Dropped if the connection is closing already.
+    ///
+    /// `last_words` is a whole line with its newline, as for [`ConnectionHandle::try_send`].
+    pub fn close_saying(&self, last_words: Bytes, reason: CloseReason, grace: Duration) {
+        debug_assert!(last_words.ends_with(b"\n"), "a message is a line with its newline");
+        self.shared.begin_close(reason, grace, Some(last_words));
     }
 
     /// Waits until the connection is closed, that is until nothing will be written any more.

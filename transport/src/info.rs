@@ -25,7 +25,7 @@ impl fmt::Display for ConnectionId {
 /// Counters of one connection, or the sum over several (connection management, line 36).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Complete lines received.
+    /// Complete lines handed out.
     pub messages_received: u64,
     /// Messages wholly written.
     pub messages_sent: u64,
@@ -151,7 +151,7 @@ pub struct ConnectionInfo {
     pub opened: Instant,
     /// When this snapshot was taken; for a closed connection, when it closed.
     pub as_of: Instant,
-    /// The last time a line was received or a write finished.
+    /// The last time bytes were received or a write finished.
     pub last_activity: Option<Instant>,
     /// The last valid message of any type.
     pub last_valid: Option<Instant>,

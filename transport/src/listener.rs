@@ -6,15 +6,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::sync::Mutex;
 
 use crate::endpoint::Endpoint;
-use crate::peer::{Peer, UnixPeer};
+use crate::handshakes::Handshakes;
+use crate::history::Refused;
+use crate::keepalive::{Keepalive, prepare};
+use crate::peer::{Peer, PeerAllow, TcpPeer, UnixPeer};
 use crate::socket_file::SocketFile;
+use crate::state::CloseReason;
 use crate::stream::Stream;
+use crate::tls::TlsServer;
 
 /// How to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ListenOptions {
     /// Mode of a Unix socket file. Default 0600: only the server's own user (deployment guide,
     /// line 544). 0660 together with `group` lets others in.
@@ -24,6 +30,15 @@ pub struct ListenOptions {
     /// Connections the system holds before they are accepted; it may lower this. Default 511
     /// (API reference, line 304). At least 1.
     pub backlog: u32,
+    /// Who may connect to a Unix socket. Default: whoever the file's mode lets in.
+    pub allowed: Option<PeerAllow>,
+    /// TLS on TCP. Default: none, and then only loopback addresses can be listened on.
+    pub tls: Option<TlsServer>,
+    /// How long a TLS handshake may take. Default 10 s: some round trips around the world and a
+    /// busy peer.
+    pub handshake_timeout: Duration,
+    /// Probes of silent TCP connections. Default: [`Keepalive::default`].
+    pub keepalive: Option<Keepalive>,
 }
 
 impl Default for ListenOptions {
@@ -32,6 +47,10 @@ impl Default for ListenOptions {
             mode: 0o600,
             group: None,
             backlog: 511,
+            allowed: None,
+            tls: None,
+            handshake_timeout: Duration::from_secs(10),
+            keepalive: Some(Keepalive::default()),
         }
     }
 }
@@ -70,7 +89,7 @@ pub enum BindError {
         max: usize,
     },
     /// A TCP address others could reach. Without TLS, tokens would cross the network in the clear.
-    #[error("{host} means {address}, which is not a loopback address; plain TCP is for this machine only")]
+    #[error("{host} means {address}, which is not a loopback address; without TLS, TCP is for this machine only")]
     NotLoopback {
         /// The host as configured.
         host: String,
@@ -97,6 +116,10 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    allowed: Option<PeerAllow>,
+    keepalive: Option<Keepalive>,
+    /// With TLS only. Locked while waiting for the next connection.
+    handshakes: Option<Mutex<Handshakes>>,
     accept_errors: AtomicU64,
 }
 
@@ -124,13 +147,17 @@ impl Listener {
                 Socket::Unix(listener, file)
             }
             Endpoint::Tcp { host, port } => {
-                let address = loopback_address(host, *port).await?;
+                let address = address_of(host, *port, options.tls.is_some()).await?;
                 let (listener, local) = bind_tcp(address, options.backlog).map_err(|e| tcp_error(address, e))?;
                 Socket::Tcp(listener, local)
             }
         };
+        let tls = options.tls.as_ref().filter(|_| matches!(socket, Socket::Tcp(..)));
         Ok(Self {
             socket,
+            allowed: options.allowed.clone(),
+            keepalive: options.keepalive,
+            handshakes: tls.map(|tls| Mutex::new(Handshakes::new(tls, options.handshake_timeout))),
             accept_errors: AtomicU64::new(0),
         })
     }
@@ -146,36 +173,86 @@ impl Listener {
         }
     }
 
-    /// The next connection. Never fails: an error, such as too many open files, is logged and
-    /// counted, and after a pause of 10 ms that doubles up to 1 s the next try is made.
+    /// The next connection; whoever is not let in is logged and passed over. Otherwise as
+    /// [`Listener::next`].
     ///
     /// # Cancel safety
     /// A dropped call loses no connection.
     pub async fn accept(&self) -> (Stream, Peer) {
-        accept_with_backoff(&self.accept_errors, || self.accept_once()).await
+        loop {
+            match self.next().await {
+                Ok(accepted) => return accepted,
+                Err(refused) => tracing::info!(%refused, "connection refused"),
+            }
+        }
+    }
+
+    /// The next connection, or who was not let in and why; call it again either way.
+    ///
+    /// An error of the system, such as too many open files, is logged and counted, and after a
+    /// pause of 10 ms that doubles up to 1 s the next try is made. TLS handshakes are made beside
+    /// each other, at most 64 at a time: with one more, the oldest is given up. They go on while
+    /// nobody waits here.
+    ///
+    /// # Errors
+    /// [`Refused`], which is for [`Pool::note_refused`](crate::Pool::note_refused) and a log.
+    ///
+    /// # Cancel safety
+    /// A dropped call loses no connection.
+    pub async fn next(&self) -> Result<(Stream, Peer), Refused> {
+        match (&self.socket, &self.handshakes) {
+            (Socket::Unix(listener, _), _) => {
+                let accept = || accept_unix(listener);
+                let (stream, peer) = accept_with_backoff(&self.accept_errors, accept).await;
+                self.admit(stream, peer)
+            }
+            (Socket::Tcp(listener, _), None) => {
+                let (stream, address) = self.accept_tcp(listener).await;
+                Ok((Stream::Tcp(stream), Peer::Tcp(TcpPeer::plain(address))))
+            }
+            (Socket::Tcp(listener, _), Some(handshakes)) => {
+                let mut handshakes = handshakes.lock().await;
+                loop {
+                    tokio::select! {
+                        done = handshakes.next() => return done,
+                        (stream, address) = self.accept_tcp(listener) => handshakes.begin(stream, address),
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: UnixStream, peer: UnixPeer) -> Result<(Stream, Peer), Refused> {
+        match &self.allowed {
+            Some(allowed) if !allowed.admits(&peer) => {
+                let detail = format!("neither user {} nor group {} is allowed", peer.uid, peer.gid);
+                Err(Refused::new(Peer::Unix(peer), CloseReason::PeerNotAllowed, detail))
+            }
+            _ => Ok((Stream::Unix(stream), Peer::Unix(peer))),
+        }
+    }
+
+    async fn accept_tcp(&self, listener: &TcpListener) -> (TcpStream, SocketAddr) {
+        accept_with_backoff(&self.accept_errors, || async {
+            // No await after the one that takes the connection, or a dropped call could lose it.
+            let (stream, address) = listener.accept().await?;
+            prepare(&stream, self.keepalive).map_err(gone)?;
+            Ok((stream, address))
+        })
+        .await
     }
 
     /// How often accepting has failed so far.
     pub fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Ordering::Relaxed)
     }
+}
 
+async fn accept_unix(listener: &UnixListener) -> io::Result<(UnixStream, UnixPeer)> {
     // No await after the one that takes the connection, or a dropped call could lose it.
-    async fn accept_once(&self) -> io::Result<(Stream, Peer)> {
-        match &self.socket {
-            Socket::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                let peer = UnixPeer::of(&stream).map_err(gone)?;
-                Ok((Stream::Unix(stream), Peer::Unix(peer)))
-            }
-            Socket::Tcp(listener, _) => {
-                let (stream, address) = listener.accept().await?;
-                // Replies are joined before they are written; waiting for more only adds delay.
-                stream.set_nodelay(true).map_err(gone)?;
-                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
-            }
-        }
-    }
+    let (stream, _) = listener.accept().await?;
+    let peer = UnixPeer::of(&stream).map_err(gone)?;
+    Ok((stream, peer))
 }
 
 /// A new connection that cannot even be asked about is one that ended already.
@@ -214,8 +291,8 @@ async fn accept_with_backoff<T, F: Future<Output = io::Result<T>>>(
     }
 }
 
-/// The address to bind; every address the host stands for must be a loopback one.
-async fn loopback_address(host: &str, port: u16) -> Result<SocketAddr, BindError> {
+/// The address to bind. Without TLS, every address the host stands for must be a loopback one.
+async fn address_of(host: &str, port: u16, tls: bool) -> Result<SocketAddr, BindError> {
     let resolved = lookup_host((host, port)).await;
     let addresses: Vec<SocketAddr> = resolved
         .map_err(|source| BindError::Io {
@@ -224,7 +301,7 @@ async fn loopback_address(host: &str, port: u16) -> Result<SocketAddr, BindError
             source,
         })?
         .collect();
-    if let Some(address) = addresses.iter().find(|a| !a.ip().is_loopback()) {
+    if !tls && let Some(address) = addresses.iter().find(|a| !a.ip().is_loopback()) {
         return Err(BindError::NotLoopback {
             host: host.to_owned(),
             address: *address,

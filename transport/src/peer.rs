@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
@@ -11,10 +12,50 @@ use tokio::net::UnixStream;
 pub enum Peer {
     /// A local process.
     Unix(UnixPeer),
-    /// A TCP address. It identifies nobody.
-    Tcp(SocketAddr),
+    /// A host on a network, or this one.
+    Tcp(TcpPeer),
     /// A pipe in this process, in tests.
     Memory,
+}
+
+/// Who connected over TCP.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TcpPeer {
+    /// Its address. It identifies nobody.
+    pub address: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// Whom its certificate names, as in `CN=crawler-7,O=Example` (RFC 4514), where the server asks
+    /// for one and so has verified it. `None` also when that has more than 256 bytes.
+    pub subject: Option<Arc<str>>,
+}
+
+impl TcpPeer {
+    pub(crate) fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: false,
+            subject: None,
+        }
+    }
+}
+
+/// Who may connect to a Unix socket, beyond what its file's mode says. A list of nobody admits
+/// nobody; to admit everybody there must be no list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerAllow {
+    /// User ids, compared with the peer's effective one.
+    pub uids: Vec<u32>,
+    /// Group ids, compared with the peer's effective one; the system does not tell of which other
+    /// groups the peer is a member.
+    pub gids: Vec<u32>,
+}
+
+impl PeerAllow {
+    /// Whether the peer's user or its group is listed. The administrator is no exception.
+    pub fn admits(&self, peer: &UnixPeer) -> bool {
+        self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)
+    }
 }
 
 /// The process that connected, as it was when it connected (SO_PEERCRED).
@@ -75,7 +116,12 @@ impl fmt::Display for Peer {
                 write!(f, "unix uid={}", peer.uid)?;
                 peer.pid.map_or(Ok(()), |pid| write!(f, " pid={pid}"))
             }
-            Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Tcp(peer) => {
+                write!(f, "{} {}", if peer.tls { "tls" } else { "tcp" }, peer.address)?;
+                peer.subject
+                    .as_ref()
+                    .map_or(Ok(()), |subject| write!(f, " {subject:?}"))
+            }
             Self::Memory => f.write_str("memory"),
         }
     }

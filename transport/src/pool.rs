@@ -1,9 +1,9 @@
 //! All connections of a server: who is there, how many may be, and what became of the others.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -13,15 +13,13 @@ use tokio::time::Instant;
 use crate::connection::{ConnectionHandle, SendError};
 use crate::events::PoolEvent;
 use crate::health::{Health, HealthReport, HealthThresholds, assess};
-use crate::info::{ConnectionId, ConnectionInfo, Traffic};
+use crate::history::{CloseSummary, ClosedRecord, History, PoolStats, Refused};
+use crate::info::{ConnectionId, ConnectionInfo};
 use crate::state::{CloseReason, ConnectionState};
 
 /// Events a subscriber may lag behind before it loses the oldest: several for each of some hundred
 /// connections that all go at once. A subscriber is told how many it lost.
 const EVENTS: usize = 1024;
-
-/// Closed connections remembered for looking at. Enough to see a pattern, and a few KiB.
-const CLOSES: usize = 64;
 
 /// How much longer than the grace [`Pool::close_all`] waits for writers to notice that it is over.
 const CLOSE_MARGIN: Duration = Duration::from_millis(250);
@@ -57,11 +55,7 @@ struct Members {
     /// Set by `close_all`: whoever is added later is closed at once.
     closing: Option<CloseReason>,
     accepted: u64,
-    closed: BTreeMap<CloseReason, u64>,
-    /// Sum over the connections that have left.
-    past_traffic: Traffic,
-    /// Newest last, at most `CLOSES`.
-    recent_closes: VecDeque<ClosedRecord>,
+    history: History,
 }
 
 #[derive(Debug)]
@@ -98,55 +92,6 @@ impl Drop for Permit {
 pub struct AtLimit {
     /// The limit now; 0 once the pool is closing.
     pub limit: usize,
-}
-
-/// A connection that has closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClosedRecord {
-    /// Which.
-    pub id: ConnectionId,
-    /// When it left the pool.
-    pub at: SystemTime,
-    /// Why.
-    pub reason: CloseReason,
-    /// Its crawler, if it had said who it is.
-    pub crawler_id: Option<Arc<str>>,
-}
-
-/// Figures of a pool (API reference, lines 134 to 139; connection management, line 27).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolStats {
-    /// Connections that may exist.
-    pub limit: usize,
-    /// Connections that exist: the sum of the four below.
-    pub total: usize,
-    /// In state `active`.
-    pub active: usize,
-    /// In state `connecting`, `connected` or `idle`.
-    pub idle: usize,
-    /// In state `error`.
-    pub error: usize,
-    /// In state `closing`, or closed and about to leave.
-    pub closing: usize,
-    /// Ever taken in.
-    pub accepted: u64,
-    /// Refused because of the limit.
-    pub refused: u64,
-    /// Ever closed, by reason; reasons that never occurred are absent.
-    pub closed: BTreeMap<CloseReason, u64>,
-    /// Counters over all connections, past ones included, so that they only rise.
-    pub traffic: Traffic,
-    /// The last closes, oldest first, at most 64.
-    pub recent_closes: Vec<ClosedRecord>,
-}
-
-/// How [`Pool::close_all`] went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CloseSummary {
-    /// Closed with everything queued written.
-    pub flushed: usize,
-    /// Closed with messages left over, or not closed in time.
-    pub cut: usize,
 }
 
 /// What became of a message for each connection it was meant for.
@@ -245,17 +190,7 @@ impl Pool {
             let mut members = self.members();
             let removed = members.connections.remove(&id);
             if removed.is_some() {
-                *members.closed.entry(reason).or_default() += 1;
-                members.past_traffic += info.traffic;
-                if members.recent_closes.len() == CLOSES {
-                    members.recent_closes.pop_front();
-                }
-                members.recent_closes.push_back(ClosedRecord {
-                    id,
-                    at: SystemTime::now(),
-                    reason,
-                    crawler_id: info.crawler_id.clone(),
-                });
+                members.history.closed(ClosedRecord::of(&info, reason));
             }
             removed
         };
@@ -354,7 +289,7 @@ impl Pool {
         let count = |pick: fn(ConnectionState) -> bool| infos.iter().filter(|info| pick(info.state)).count();
         use ConnectionState as S;
         let members = self.members();
-        let mut traffic = members.past_traffic;
+        let mut traffic = members.history.past_traffic();
         for info in &infos {
             // One that left between the two looks is in the past traffic already.
             if members.connections.contains_key(&info.id) {
@@ -370,10 +305,19 @@ impl Pool {
             closing: count(|s| !s.is_open()),
             accepted: members.accepted,
             refused: self.inner.slots.refused.load(Ordering::Relaxed),
-            closed: members.closed.clone(),
+            closed: members.history.closed_by_reason(),
+            refused_by_reason: members.history.refused_by_reason(),
             traffic,
-            recent_closes: members.recent_closes.iter().cloned().collect(),
+            recent_closes: members.history.recent_closes(),
+            recent_refusals: members.history.recent_refusals(),
         }
+    }
+
+    /// Counts somebody who was turned away before there was a connection: what
+    /// [`Listener::next`](crate::Listener::next) says. Whom [`Pool::reserve`] refuses is counted
+    /// by itself.
+    pub fn note_refused(&self, refused: Refused) {
+        self.members().history.refused(refused);
     }
 
     /// Events from now on. Bounded: who lags by more than 1,024 loses the oldest and is told so.

@@ -1,14 +1,18 @@
 //! The receiving half of a connection.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
+use tokio::io::{AsyncRead, ReadHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::budget::InFlight;
+use crate::buffer::InputBuffer;
 use crate::codec::{Line, LineCodec};
 use crate::shared::{Shared, ending};
 use crate::state::{CloseReason, Phase};
@@ -22,7 +26,9 @@ use crate::state::{CloseReason, Phase};
 pub struct LineReader<S> {
     stream: ReadHalf<S>,
     codec: LineCodec,
-    buffer: BytesMut,
+    buffer: InputBuffer,
+    /// Cut, and waiting for room in the budget.
+    ready: Option<Line>,
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
     /// `LineCodec::ended_lines` when the line that is under way began.
@@ -52,7 +58,8 @@ impl<S: AsyncRead> LineReader<S> {
         Self {
             stream,
             codec: LineCodec::new(shared.limits.max_line_bytes),
-            buffer: BytesMut::new(),
+            buffer: InputBuffer::new(shared.limits.read_buffer_bytes),
+            ready: None,
             phase: shared.watch_phase(),
             shared,
             lines_before: 0,
@@ -62,32 +69,80 @@ impl<S: AsyncRead> LineReader<S> {
         }
     }
 
-    /// The next line.
+    /// The next line, for who does not count what is in flight.
+    ///
+    /// Otherwise as [`LineReader::recv_counted`], whose errors and cancel safety it shares.
+    ///
+    /// # Errors
+    /// Why there will be no more lines.
+    pub async fn recv(&mut self) -> Result<Line, CloseReason> {
+        let (line, _processed) = self.recv_counted().await?;
+        Ok(line)
+    }
+
+    /// The next line, and its share of the [`Budget`](crate::Budget), to be held until the line
+    /// has been processed. While the budget has no room for the line, this waits.
     ///
     /// Not reading is how the layer above slows a peer down: nothing is read ahead of this call
-    /// beyond one buffer. A line, once started, must complete within `connection_timeout`; time
+    /// beyond one buffer. A line, once started, must complete within `partial_line_timeout`; time
     /// during which nobody waits here is not held against the peer, and neither is silence
-    /// between lines.
+    /// between lines, nor waiting for the budget.
     ///
     /// # Errors
     /// Why there will be no more lines; further calls return the same. After
     /// [`CloseReason::PeerClosed`] the peer may still be reading: the connection closes when this
     /// reader is dropped or the handle says so. With every other reason closing has begun.
-    /// When the connection is closed from elsewhere, lines already received are handed out first,
-    /// and if that is because writing found the peer gone, also what it had sent before (for at
-    /// most `close_grace`).
+    /// When the connection is closed from elsewhere, lines already received are handed out first
+    /// as far as the budget has room for them, and if that is because writing found the peer gone,
+    /// also what it had sent before (for at most `close_grace`).
     ///
     /// # Cancel safety
     /// A dropped call loses nothing.
-    pub async fn recv(&mut self) -> Result<Line, CloseReason> {
+    pub async fn recv_counted(&mut self) -> Result<(Line, InFlight), CloseReason> {
+        loop {
+            let bytes = match &self.ready {
+                None => {
+                    self.ready = Some(self.cut().await?);
+                    continue;
+                }
+                Some(Line::Complete(line)) => line.len(),
+                Some(Line::TooLong { .. } | Line::Unfinished { .. }) => 0,
+            };
+            let in_flight = match self.shared.limits.budget.try_admit(bytes) {
+                Some(in_flight) => in_flight,
+                None => self.admit(bytes).await?,
+            };
+            if let Some(line) = self.ready.take() {
+                if let Line::Complete(_) = line {
+                    self.shared.received.fetch_add(1, Ordering::Relaxed);
+                }
+                return Ok((line, in_flight));
+            }
+        }
+    }
+
+    async fn admit(&mut self, bytes: usize) -> Result<InFlight, CloseReason> {
+        let linger = self.shared.limits.close_grace.saturating_sub(self.lingered);
+        let closing = self.shared.phase().ending();
+        let _linger = closing.map(|_| Waiting {
+            total: &mut self.lingered,
+            since: Instant::now(),
+        });
+        tokio::select! {
+            biased;
+            in_flight = self.shared.limits.budget.admit(bytes) => Ok(in_flight),
+            reason = no_more(&mut self.phase, linger) => Err(reason),
+        }
+    }
+
+    async fn cut(&mut self) -> Result<Line, CloseReason> {
         loop {
             let line = if self.ended {
-                self.codec.end(&mut self.buffer)
+                self.codec.end(&mut self.buffer.bytes)
             } else {
-                self.codec.next_line(&mut self.buffer)
+                self.codec.next_line(&mut self.buffer.bytes)
             };
             if let Some(line) = line {
-                self.account(&line);
                 return Ok(line);
             }
             if self.ended {
@@ -98,24 +153,16 @@ impl<S: AsyncRead> LineReader<S> {
         }
     }
 
-    fn account(&mut self, line: &Line) {
-        let mut facts = self.shared.facts();
-        facts.last_activity = Some(Instant::now());
-        if let Line::Complete(_) = line {
-            facts.traffic.messages_received += 1;
-        }
-    }
-
     /// One read, or the reason why there will be none.
     async fn fill(&mut self) -> Result<(), CloseReason> {
-        let mid_line = self.codec.is_mid_line(&self.buffer);
+        let mid_line = self.codec.is_mid_line(&self.buffer.bytes);
         let ended = self.codec.ended_lines();
         if ended != self.lines_before {
             self.lines_before = ended;
             self.waited = Duration::ZERO;
         }
         self.shared.facts().input = self.codec.stats();
-        let left = (self.shared.limits.connection_timeout).saturating_sub(self.waited);
+        let left = (self.shared.limits.partial_line_timeout).saturating_sub(self.waited);
         // Both times are checked here and not only by timers: a read may never have to wait.
         if mid_line && left.is_zero() {
             return Err(self.late());
@@ -127,7 +174,8 @@ impl<S: AsyncRead> LineReader<S> {
         {
             return Err(ending.reason);
         }
-        self.buffer.reserve(self.shared.limits.read_buffer_bytes.max(1));
+        let Self { buffer, stream, .. } = self;
+        let reading = poll_fn(|cx| buffer.poll_fill(Pin::new(&mut *stream), cx));
         let now = Instant::now();
         let read = {
             let counted = |total| Waiting { total, since: now };
@@ -136,7 +184,7 @@ impl<S: AsyncRead> LineReader<S> {
             tokio::select! {
                 biased;
                 reason = no_more(&mut self.phase, linger) => return Err(reason),
-                read = self.stream.read_buf(&mut self.buffer) => Some(read),
+                read = reading => Some(read),
                 () = tokio::time::sleep_until(now + left), if mid_line => None,
             }
         };
@@ -149,14 +197,19 @@ impl<S: AsyncRead> LineReader<S> {
     fn took(&mut self, read: io::Result<usize>) -> Result<(), CloseReason> {
         match read {
             Ok(0) => self.ended = true,
-            Ok(bytes) => self.shared.facts().traffic.bytes_received += bytes as u64,
-            Err(error) if peer_is_gone(&error) => self.ended = true,
-            Err(error) => {
-                tracing::debug!(connection = %self.shared.id, %error, "read failed");
-                let reason = CloseReason::IoError;
-                self.shared.begin_close(reason, Duration::ZERO);
-                return Err(self.settled(reason));
+            Ok(bytes) => {
+                let mut facts = self.shared.facts();
+                facts.traffic.bytes_received += bytes as u64;
+                facts.last_activity = Some(Instant::now());
             }
+            Err(error) => match why_failed(&error) {
+                CloseReason::PeerClosed => self.ended = true,
+                reason => {
+                    tracing::debug!(connection = %self.shared.id, %error, "read failed");
+                    self.shared.begin_close(reason, Duration::ZERO, None);
+                    return Err(self.settled(reason));
+                }
+            },
         }
         Ok(())
     }
@@ -169,7 +222,7 @@ impl<S: AsyncRead> LineReader<S> {
             CloseReason::FirstLineTimeout
         };
         // Answers to earlier lines may still be queued, and the peer may be reading.
-        self.shared.begin_close(reason, self.shared.limits.close_grace);
+        self.shared.begin_close(reason, self.shared.limits.close_grace, None);
         self.settled(reason)
     }
 
@@ -190,13 +243,17 @@ async fn no_more(phase: &mut watch::Receiver<Phase>, linger: Duration) -> CloseR
     reason
 }
 
-/// Whether an error only says that the peer went away.
-pub(crate) fn peer_is_gone(error: &io::Error) -> bool {
+/// What an error of the stream means for the connection.
+pub(crate) fn why_failed(error: &io::Error) -> CloseReason {
     use io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::BrokenPipe | K::ConnectionReset | K::ConnectionAborted | K::NotConnected | K::UnexpectedEof
-    )
+    match error.kind() {
+        K::BrokenPipe | K::ConnectionReset | K::ConnectionAborted | K::NotConnected | K::UnexpectedEof => {
+            CloseReason::PeerClosed
+        }
+        // Only the system's own probes end like this: see `Keepalive`.
+        K::TimedOut | K::HostUnreachable | K::NetworkUnreachable => CloseReason::KeepaliveTimeout,
+        _ => CloseReason::IoError,
+    }
 }
 
 impl<S> Drop for LineReader<S> {
@@ -207,6 +264,6 @@ impl<S> Drop for LineReader<S> {
         } else {
             CloseReason::InternalError
         };
-        self.shared.begin_close(reason, self.shared.limits.close_grace);
+        self.shared.begin_close(reason, self.shared.limits.close_grace, None);
     }
 }

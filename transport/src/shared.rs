@@ -2,26 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::budget::Account;
 use crate::codec::CodecStats;
 use crate::events::PoolEvent;
 use crate::info::{ConnectionId, ConnectionInfo, Output, Recent, Traffic};
 use crate::limits::Limits;
 use crate::peer::Peer;
+use crate::queue::Queue;
 use crate::state::{CloseReason, ConnectionState, Ending, Phase, derive};
-
-/// A message on its way to the writer; its share of the byte budget is freed once it is written.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) line: Bytes,
-    pub(crate) _share: OwnedSemaphorePermit,
-}
 
 pub(crate) struct Shared {
     pub(crate) id: ConnectionId,
@@ -31,11 +27,14 @@ pub(crate) struct Shared {
     opened: Instant,
     /// Written by whoever closes first; watched by reader, writer and everyone in `closed()`.
     phase: watch::Sender<Phase>,
-    /// Into the writer. Capacity `Limits::max_queued_messages`; full means `SendError::Full`.
-    pub(crate) queue: mpsc::Sender<Queued>,
-    /// One permit per byte that may wait.
-    pub(crate) budget: Arc<Semaphore>,
-    pub(crate) max_queued_bytes: usize,
+    /// To the writer. At most `Limits::max_queued_messages`; full means `SendError::Full`.
+    pub(crate) queue: Queue,
+    /// Bytes in `queue` and being written.
+    pub(crate) account: Arc<Account>,
+    /// Written after everything in `queue`. Set by whoever closes first, taken by the writer.
+    last_words: Mutex<Option<Bytes>>,
+    /// Complete lines handed out: apart from `facts`, since there are many more of them than reads.
+    pub(crate) received: AtomicU64,
     /// Locked for a few assignments at a time and never across an await, hence a std mutex.
     facts: Mutex<Facts>,
     /// Set when a pool takes the connection in.
@@ -60,13 +59,11 @@ pub(crate) struct Facts {
 }
 
 impl Shared {
-    /// The shared part, and the receiving end of the queue for the writer.
-    pub(crate) fn new(id: ConnectionId, peer: Peer, limits: Limits) -> (Arc<Self>, mpsc::Receiver<Queued>) {
+    pub(crate) fn new(id: ConnectionId, peer: Peer, limits: Limits) -> Arc<Self> {
         let now = Instant::now();
-        let (queue, receiver) = mpsc::channel(limits.max_queued_messages.max(1));
-        // Semaphores count in u32 per acquisition; 4 GiB is beyond any sensible budget.
-        let max_queued_bytes = limits.max_queued_bytes.clamp(1, u32::MAX as usize);
-        let shared = Self {
+        let queue = Queue::new(limits.max_queued_messages);
+        let account = Account::new(limits.max_queued_bytes, limits.budget.clone());
+        let shared = Arc::new(Self {
             id,
             peer,
             limits,
@@ -74,8 +71,9 @@ impl Shared {
             opened: now,
             phase: watch::Sender::new(Phase::Connecting),
             queue,
-            budget: Arc::new(Semaphore::new(max_queued_bytes)),
-            max_queued_bytes,
+            account: Arc::new(account),
+            last_words: Mutex::default(),
+            received: AtomicU64::new(0),
             facts: Mutex::new(Facts {
                 crawler_id: None,
                 metadata: BTreeMap::new(),
@@ -92,8 +90,9 @@ impl Shared {
                 published: ConnectionState::Connecting,
             }),
             events: OnceLock::new(),
-        };
-        (Arc::new(shared), receiver)
+        });
+        shared.limits.budget.join(&shared);
+        shared
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -126,14 +125,16 @@ impl Shared {
         self.refresh();
     }
 
-    /// Begins closing. The first reason wins; later calls have no effect.
-    pub(crate) fn begin_close(&self, reason: CloseReason, grace: Duration) {
+    /// Begins closing. The first call wins, with its reason and its last words; later ones have no
+    /// effect.
+    pub(crate) fn begin_close(&self, reason: CloseReason, grace: Duration, last_words: Option<Bytes>) {
         let now = Instant::now();
         // An absurd grace must not overflow the clock: a day is for ever here.
         let until = now + grace.min(Duration::from_secs(24 * 60 * 60));
         self.phase.send_if_modified(|phase| {
             let first = phase.ending().is_none();
             if first {
+                *self.last_words() = last_words;
                 *phase = Phase::Closing(Ending { reason, until });
             }
             first
@@ -141,9 +142,18 @@ impl Shared {
         self.refresh();
     }
 
+    /// What is to be said last; nobody is given it twice.
+    pub(crate) fn take_last_words(&self) -> Option<Bytes> {
+        self.last_words().take()
+    }
+
+    fn last_words(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The writer has ended, leaving `undelivered` messages behind.
     pub(crate) fn closed(&self, undelivered: u64) {
-        self.begin_close(CloseReason::InternalError, Duration::ZERO);
+        self.begin_close(CloseReason::InternalError, Duration::ZERO, None);
         {
             let mut facts = self.facts();
             facts.traffic.messages_undelivered += undelivered;
@@ -221,13 +231,16 @@ impl Shared {
             last_valid: facts.last_valid,
             last_heartbeat: facts.last_heartbeat,
             last_error: facts.last_error.map(|(_, code)| code),
-            traffic: facts.traffic,
+            traffic: Traffic {
+                messages_received: self.received.load(Ordering::Relaxed),
+                ..facts.traffic
+            },
             input: facts.input,
             recent: facts.recent,
             output: Output {
-                queued_messages: self.queue.max_capacity() - self.queue.capacity(),
-                queued_bytes: self.max_queued_bytes - self.budget.available_permits(),
-                max_queued_bytes: self.max_queued_bytes,
+                queued_messages: self.queue.len(),
+                queued_bytes: self.account.queued_bytes(),
+                max_queued_bytes: self.account.max_queued_bytes,
                 write_since: facts.write_since,
                 last_write: facts.last_write,
             },
@@ -258,6 +271,12 @@ impl Shared {
             // An error only says that nobody listens.
             let _ = events.send(event);
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.limits.budget.leave(self);
     }
 }
 

@@ -75,28 +75,49 @@ close_reasons! {
     PeerClosed = "peer_closed",
     /// The server is stopping.
     ServerShutdown = "server_shutdown",
-    /// The peer did not read: a write was not taken within its deadline.
+    /// The peer did not read: a write was not taken within `Limits::write_timeout`.
     SlowConsumer = "slow_consumer",
-    /// The first line was started and did not complete in time.
+    /// The first line was started and did not complete within `Limits::partial_line_timeout`, or
+    /// nothing was said at all for as long as the layer above waits.
     FirstLineTimeout = "first_line_timeout",
-    /// A later line was started and did not complete in time.
+    /// A later line was started and did not complete within `Limits::partial_line_timeout`.
     PartialLineTimeout = "partial_line_timeout",
+    /// The peer's greeting was not accepted.
+    HelloRefused = "hello_refused",
+    /// The peer did not prove who it is.
+    NotAuthenticated = "not_authenticated",
+    /// What the peer proved itself with has been revoked meanwhile.
+    TokenRevoked = "token_revoked",
+    /// A newer connection of the same crawler took its place.
+    Replaced = "replaced",
+    /// The peer said goodbye.
+    Goodbye = "goodbye",
+    /// A peer without a session used to send heartbeats and fell silent.
+    HeartbeatTimeout = "heartbeat_timeout",
+    /// A peer with a session said nothing for the whole heartbeat timeout.
+    IdleTimeout = "idle_timeout",
+    /// The peer is unreachable: a ping was not answered, or the system's own probes were not
+    /// ([`Keepalive`](crate::Keepalive)).
+    KeepaliveTimeout = "keepalive_timeout",
+    /// The peer kept sending more than it may.
+    RateLimited = "rate_limited",
     /// The peer kept sending what could not be accepted.
     TooManyErrors = "too_many_errors",
+    /// The memory for all connections was used up, and this one held the most of it
+    /// ([`Budget`](crate::Budget)).
+    OverBudget = "over_budget",
     /// The peer speaks another protocol.
     WrongProtocol = "wrong_protocol",
-    /// A connection too many, refused after it had been opened.
+    /// A connection too many.
     ConnectionLimit = "connection_limit",
-    /// The peer used to send heartbeats and fell silent.
-    HeartbeatTimeout = "heartbeat_timeout",
-    /// The peer did not prove who it is.
-    AuthenticationFailed = "authentication_failed",
+    /// The user of a Unix socket is not among those allowed ([`PeerAllow`](crate::PeerAllow)).
+    PeerNotAllowed = "peer_not_allowed",
+    /// The TLS handshake failed, or did not complete in time.
+    TlsFailed = "tls_failed",
     /// Reading or writing failed for another cause than the peer going away.
     IoError = "io_error",
     /// Someone asked for it.
     DisconnectedByOperator = "disconnected_by_operator",
-    /// A newer connection of the same crawler took its place.
-    Replaced = "replaced",
     /// The task that served the connection ended without closing it.
     InternalError = "internal_error",
 }

@@ -1,4 +1,4 @@
-//! One stream type over both kinds of socket.
+//! One stream type over all kinds of socket.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,16 +6,21 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 use crate::endpoint::Endpoint;
+use crate::keepalive::{Keepalive, prepare};
+use crate::tls::TlsClient;
 
-/// A connected socket of either kind.
+/// A connected socket of any kind.
 #[derive(Debug)]
 pub enum Stream {
     /// A Unix domain socket.
     Unix(UnixStream),
-    /// A TCP socket, with Nagle's algorithm off.
+    /// A TCP socket, with Nagle's algorithm off and [`Keepalive`] on.
     Tcp(TcpStream),
+    /// The same with TLS, either side. Apart, so that other streams stay small.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -29,13 +34,33 @@ impl Stream {
     pub async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
             Endpoint::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
-            Endpoint::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }
+            Endpoint::Tcp { host, port } => Ok(Self::Tcp(connect_tcp(host, *port).await?)),
         }
     }
+
+    /// Connects with TLS. The server's certificate must hold the endpoint's host, or the name that
+    /// `tls` expects. The whole handshake is done when this returns; give it a time limit.
+    ///
+    /// # Errors
+    /// What the system says, or why the handshake failed. A Unix socket has no TLS
+    /// ([`io::ErrorKind::Unsupported`]).
+    ///
+    /// # Cancel safety
+    /// A dropped call closes what it had opened.
+    pub async fn connect_tls(endpoint: &Endpoint, tls: &TlsClient) -> io::Result<Self> {
+        let Endpoint::Tcp { host, port } = endpoint else {
+            let message = "TLS is for TCP; a Unix socket does not leave the machine";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        };
+        let stream = connect_tcp(host, *port).await?;
+        Ok(Self::Tls(Box::new(tls.connect(stream, host).await?)))
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    prepare(&stream, Some(Keepalive::default()))?;
+    Ok(stream)
 }
 
 macro_rules! forward {
@@ -47,6 +72,10 @@ macro_rules! forward {
             }
             Stream::Tcp(stream) => {
                 let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(&mut **stream);
                 $call
             }
         }

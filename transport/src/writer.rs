@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt, WriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::reader::peer_is_gone;
-use crate::shared::{Queued, Shared, ending};
+use crate::budget::Queued;
+use crate::reader::why_failed;
+use crate::shared::{Shared, ending};
 use crate::state::{CloseReason, Phase};
 
 /// Messages are gathered into one write up to about this many bytes. 64 KiB is some two hundred
 /// acknowledgements and a good part of a socket's buffer; more would gain little per system call.
 const COALESCE_BYTES: usize = 64 * 1024;
+
+/// With room for more messages than this, a batch gives it back when nothing is to be written. An
+/// acknowledgement now and then needs no more; a burst does.
+const KEEP_MESSAGES: usize = 4;
 
 /// Owns the sending half. Drive it with [`Writer::run`].
 #[derive(Debug)]
@@ -30,7 +35,6 @@ pub struct Writer<S> {
 /// writer ends: done, aborted or never run.
 #[derive(Debug)]
 struct Pending {
-    queue: mpsc::Receiver<Queued>,
     /// Taken from the queue and not wholly written.
     batch: Vec<Queued>,
     /// The messages of a batch of more than one, joined.
@@ -39,12 +43,11 @@ struct Pending {
 }
 
 impl<S: AsyncWrite> Writer<S> {
-    pub(crate) fn new(stream: WriteHalf<S>, queue: mpsc::Receiver<Queued>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: WriteHalf<S>, shared: Arc<Shared>) -> Self {
         Self {
             stream,
             phase: shared.watch_phase(),
             output: Pending {
-                queue,
                 batch: Vec::new(),
                 joined: BytesMut::new(),
                 shared: Arc::clone(&shared),
@@ -55,7 +58,7 @@ impl<S: AsyncWrite> Writer<S> {
 
     /// Writes what is queued until the connection is closed, joining what waits into one write.
     ///
-    /// A write the peer does not take within `connection_timeout` closes the connection as
+    /// A write the peer does not take within `write_timeout` closes the connection as
     /// [`CloseReason::SlowConsumer`]; its message may be cut in the middle, so nothing follows it.
     ///
     /// # Cancel safety
@@ -67,30 +70,39 @@ impl<S: AsyncWrite> Writer<S> {
             let first = tokio::select! {
                 biased;
                 _ = ending(&mut self.phase) => break,
-                first = self.output.queue.recv() => first,
+                first = self.shared.queue.next() => first,
             };
-            // The sender lives in `shared`, so the queue ends only when we close it.
-            let Some(first) = first else { break };
             self.output.gather(first);
             if let Err(reason) = self.write().await {
                 // A message may be cut in the middle, so nothing may follow.
-                self.shared.begin_close(reason, Duration::ZERO);
+                self.shared.begin_close(reason, Duration::ZERO, None);
                 self.end_stream().await;
                 return;
+            }
+            if self.shared.queue.len() == 0 {
+                self.output.rest();
             }
         }
         self.flush().await;
         self.end_stream().await;
     }
 
-    /// Writes what was queued before closing began, while there is time.
+    /// Writes what was queued before closing began, then the last words, while there is time.
     async fn flush(&mut self) {
-        self.output.queue.close();
-        while let Some(first) = self.output.queue.recv().await {
-            self.output.gather(first);
+        self.shared.queue.close();
+        loop {
+            self.shared.queue.gather(&mut self.output.batch, COALESCE_BYTES);
+            if self.output.batch.is_empty() {
+                break;
+            }
             if self.write().await.is_err() {
                 return;
             }
+        }
+        if let Some(last) = self.shared.take_last_words() {
+            self.output.batch.push(Queued::last_words(last));
+            // A failure has nothing left to spare.
+            let _ = self.write().await;
         }
     }
 
@@ -103,7 +115,7 @@ impl<S: AsyncWrite> Writer<S> {
     /// Writes the batch within its deadline, or what is left of the grace once closing has begun.
     async fn write(&mut self) -> Result<(), CloseReason> {
         let started = Instant::now();
-        let deadline = started + self.shared.limits.connection_timeout;
+        let deadline = started + self.shared.limits.write_timeout;
         self.shared.facts().write_since = Some(started);
         let bytes = self.output.bytes();
         let stream = &mut self.stream;
@@ -132,25 +144,15 @@ impl<S: AsyncWrite> Writer<S> {
 
     fn failed(&self, error: &io::Error) -> CloseReason {
         tracing::debug!(connection = %self.shared.id, %error, "write failed");
-        if peer_is_gone(error) {
-            CloseReason::PeerClosed
-        } else {
-            CloseReason::IoError
-        }
+        why_failed(error)
     }
 }
 
 impl Pending {
     /// Takes what waits, up to the size of one write, after `first`.
     fn gather(&mut self, first: Queued) {
-        let mut bytes = first.line.len();
         self.batch.push(first);
-        while bytes < COALESCE_BYTES
-            && let Ok(next) = self.queue.try_recv()
-        {
-            bytes += next.line.len();
-            self.batch.push(next);
-        }
+        self.shared.queue.gather(&mut self.batch, COALESCE_BYTES);
     }
 
     fn bytes(&mut self) -> &[u8] {
@@ -181,12 +183,23 @@ impl Pending {
             self.joined = BytesMut::new();
         }
     }
+
+    /// Nothing is to be written: gives back what the last burst needed.
+    fn rest(&mut self) {
+        if self.batch.capacity() > KEEP_MESSAGES {
+            self.batch = Vec::new();
+        }
+        self.joined = BytesMut::new();
+    }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.queue.close();
-        let undelivered = self.batch.len() + self.queue.len();
+        let queue = &self.shared.queue;
+        queue.close();
+        let unsaid = usize::from(self.shared.take_last_words().is_some());
+        let undelivered = self.batch.len() + queue.len() + unsaid;
+        queue.clear();
         self.shared.closed(undelivered as u64);
     }
 }

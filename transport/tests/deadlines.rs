@@ -132,7 +132,7 @@ impl AsyncWrite for Endless {
 #[tokio::test]
 async fn a_flood_without_a_newline_ends_too() {
     let limits = Limits {
-        connection_timeout: Duration::from_millis(30),
+        partial_line_timeout: Duration::from_millis(30),
         ..Limits::default()
     };
     let mut flood = Connection::open(Endless(b'x'), Peer::Memory, ConnectionId(7), limits);
@@ -165,4 +165,100 @@ async fn a_peer_that_neither_listens_nor_talks_is_given_up_after_the_grace() {
     let started = Instant::now();
     assert_eq!(us.reader.recv().await, Err(CloseReason::PeerClosed));
     assert_eq!(started.elapsed(), Limits::default().close_grace);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_and_writes_have_times_of_their_own() {
+    let limits = Limits {
+        partial_line_timeout: SECOND * 5,
+        write_timeout: SECOND * 60,
+        ..Limits::default()
+    };
+    let (mut late, mut late_peer) = with_raw_peer(limits.clone());
+    let (slow, _slow_peer) = with_raw_peer(limits.clone());
+    let (mut good, mut good_peer) = with_raw_peer(limits);
+    let started = Instant::now();
+    late_peer.write_all(b"one\ntw").await.expect("room");
+    slow.handle.try_send(vec![b'\n'; 100 * 1024].into()).expect("room");
+    assert_eq!(late.reader.recv().await, complete("one"));
+    assert_eq!(late.reader.recv().await, Err(CloseReason::PartialLineTimeout));
+    assert_eq!(started.elapsed(), SECOND * 5);
+    assert_eq!(slow.handle.closed().await, CloseReason::SlowConsumer);
+    assert_eq!(started.elapsed(), SECOND * 60);
+    // Somebody who does neither is served as before.
+    good_peer.write_all(b"hello\n").await.expect("room");
+    assert_eq!(good.reader.recv().await, complete("hello"));
+    good.handle.try_send("welcome\n".into()).expect("room");
+    good_peer.read_exact(&mut [0; 8]).await.expect("the answer");
+    assert_eq!(good.handle.close_reason(), None);
+}
+
+#[tokio::test]
+async fn last_words_come_after_everything_else_even_from_a_full_queue() {
+    let limits = Limits {
+        max_queued_messages: 3,
+        ..Limits::default()
+    };
+    let (ours, mut peer) = tokio::io::duplex(64 * 1024);
+    let connection = Connection::open(ours, Peer::Memory, ConnectionId(7), limits);
+    let handle = connection.handle;
+    for text in ["one\n", "two\n", "three\n"] {
+        handle.try_send(text.into()).expect("room");
+    }
+    handle.close_saying("goodbye\n".into(), CloseReason::ServerShutdown, SECOND);
+    // Whoever closes later has nothing to say.
+    handle.close_saying("and another thing\n".into(), CloseReason::Replaced, SECOND);
+    connection.writer.run().await;
+    let mut text = String::new();
+    peer.read_to_string(&mut text).await.expect("to the end");
+    assert_eq!(text, "one\ntwo\nthree\ngoodbye\n");
+    assert_eq!(handle.closed().await, CloseReason::ServerShutdown);
+    assert_eq!(handle.info().traffic.messages_sent, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_are_not_waited_for_longer_than_the_grace() {
+    let (us, _peer) = with_raw_peer(Limits::default());
+    us.handle.try_send(vec![b'\n'; 100 * 1024].into()).expect("room");
+    sleep(SECOND).await;
+    let started = Instant::now();
+    us.handle
+        .close_saying("goodbye\n".into(), CloseReason::IdleTimeout, SECOND * 3);
+    assert_eq!(us.handle.closed().await, CloseReason::IdleTimeout);
+    assert_eq!(started.elapsed(), SECOND * 3);
+    assert_eq!(us.handle.info().traffic.messages_undelivered, 2);
+}
+
+/// What a TCP socket says once the system has given its peer up.
+#[derive(Debug)]
+struct Unreachable;
+
+impl AsyncRead for Unreachable {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Unreachable {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_peer_the_system_has_given_up_is_named_so_by_either_half() {
+    let open = || Connection::open(Unreachable, Peer::Memory, ConnectionId(7), Limits::default());
+    let mut reading = open();
+    assert_eq!(reading.reader.recv().await, Err(CloseReason::KeepaliveTimeout));
+    assert_eq!(reading.handle.close_reason(), Some(CloseReason::KeepaliveTimeout));
+    let writing = open();
+    writing.handle.try_send("x\n".into()).expect("room");
+    writing.writer.run().await;
+    assert_eq!(writing.handle.closed().await, CloseReason::KeepaliveTimeout);
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crawlwire_transport::{
-    BindError, CloseReason, Connection, ConnectionId, Endpoint, Limits, Line, ListenOptions, Listener, Peer, Stream,
+    BindError, CloseReason, Connection, ConnectionId, Endpoint, Limits, Line, ListenOptions, Listener, Peer, PeerAllow,
+    Stream,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -242,7 +243,11 @@ async fn tcp_listens_on_loopback_only() {
     let (Ok(Stream::Tcp(client)), Stream::Tcp(stream)) = (client, stream) else {
         panic!("tcp on both sides")
     };
-    assert_eq!(peer, Peer::Tcp(client.local_addr().expect("an address")));
+    let Peer::Tcp(peer) = peer else {
+        panic!("{peer} is not a TCP peer");
+    };
+    assert_eq!(peer.address, client.local_addr().expect("an address"));
+    assert_eq!((peer.tls, peer.subject), (false, None));
     assert!(stream.nodelay().expect("an option"));
 
     let error = bind_tcp("127.0.0.1", port).await.expect_err("in use");
@@ -320,4 +325,49 @@ async fn a_peer_that_dies_with_unread_data_is_a_closed_peer() {
     assert_eq!(server.reader.recv().await, Ok(Line::Complete("whole".into())));
     assert_eq!(server.reader.recv().await, Ok(Line::Unfinished { bytes: 4 }));
     assert_eq!(server.reader.recv().await, Err(CloseReason::PeerClosed));
+}
+
+#[tokio::test]
+async fn only_listed_users_and_groups_get_in() {
+    let dir = dir();
+    let own = fs::metadata(dir.path()).expect("exists");
+    let allow = |uids: &[u32], gids: &[u32]| PeerAllow {
+        uids: uids.to_vec(),
+        gids: gids.to_vec(),
+    };
+    let (uid, gid) = (own.uid(), own.gid());
+    let cases = [
+        (allow(&[uid], &[]), true),
+        (allow(&[uid + 1, uid], &[gid + 1]), true),
+        (allow(&[uid + 1], &[gid]), true),
+        (allow(&[uid + 1], &[gid + 1]), false),
+        (allow(&[], &[]), false),
+    ];
+    for (n, (allowed, gets_in)) in cases.into_iter().enumerate() {
+        let path = dir.path().join(n.to_string());
+        let options = ListenOptions {
+            allowed: Some(allowed),
+            ..ListenOptions::default()
+        };
+        let listener = Listener::bind(&Endpoint::Unix(path.clone()), &options)
+            .await
+            .expect("bound");
+        let (client, accepted) = tokio::join!(UnixStream::connect(&path), listener.next());
+        let mut client = client.expect("connected");
+        if gets_in {
+            accepted.expect("let in");
+            continue;
+        }
+        let refused = accepted.expect_err("refused");
+        assert_eq!(refused.reason, CloseReason::PeerNotAllowed);
+        assert!(
+            matches!(&refused.peer, Peer::Unix(peer) if peer.uid == uid),
+            "{refused}"
+        );
+        assert_eq!(client.read(&mut [0; 1]).await.expect("the end"), 0);
+        // It goes on with the next one, and who only accepts never sees those refused.
+        let accepting = timeout(Duration::from_millis(50), listener.accept());
+        let (_again, accepted) = tokio::join!(UnixStream::connect(&path), accepting);
+        assert!(accepted.is_err());
+    }
 }

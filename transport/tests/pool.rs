@@ -1,11 +1,11 @@
 //! The pool over in-memory connections.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use crawlwire_transport::{
     AtLimit, CloseReason, CloseSummary, Connection, ConnectionHandle, ConnectionId, ConnectionState, Health,
-    HealthThresholds, Limits, LineReader, Peer, Pool, PoolEvent, SendError,
+    HealthThresholds, Limits, LineReader, Peer, Pool, PoolEvent, Refused, SendError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::broadcast::Receiver;
@@ -221,16 +221,72 @@ async fn the_list_of_closes_is_bounded_and_the_counts_are_not() {
     let pool = Pool::new(1);
     let mut events = pool.subscribe();
     let mut last = ConnectionId(0);
-    for _ in 0..70 {
+    for _ in 0..130 {
         let member = join(&pool, 64).await;
         last = member.id();
         member.handle.close(CloseReason::Replaced);
         removed(&mut events).await;
     }
     let stats = pool.stats();
-    assert_eq!(stats.closed[&CloseReason::Replaced], 70);
-    assert_eq!(stats.recent_closes.len(), 64);
+    assert_eq!(stats.closed[&CloseReason::Replaced], 130);
+    assert_eq!(stats.recent_closes.len(), 128);
     assert_eq!(stats.recent_closes.last().map(|c| c.id), Some(last));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_is_remembered_with_all_that_is_known_of_it() {
+    let pool = Pool::new(1);
+    let mut events = pool.subscribe();
+    let mut member = join(&pool, 1024).await;
+    member.handle.set_crawler_id("crawler-7");
+    member.peer.write_all(b"one\ntwo\n").await.expect("room");
+    for _ in 0..2 {
+        member.reader.recv().await.expect("a line");
+    }
+    member.handle.try_send("answer\n".into()).expect("room");
+    member.next(7).await;
+    advance(SECOND * 90).await;
+    let farewell = "goodbye\n";
+    member
+        .handle
+        .close_saying(farewell.into(), CloseReason::TokenRevoked, SECOND);
+    member.next(8).await;
+    removed(&mut events).await;
+
+    let stats = pool.stats();
+    let record = &stats.recent_closes[0];
+    assert_eq!((record.id, record.reason), (member.id(), CloseReason::TokenRevoked));
+    assert_eq!(record.crawler_id.as_deref(), Some("crawler-7"));
+    assert_eq!((&record.peer, record.lived), (&Peer::Memory, SECOND * 90));
+    assert_eq!(
+        (record.traffic.messages_received, record.traffic.bytes_received),
+        (2, 8)
+    );
+    assert_eq!((record.traffic.messages_sent, record.traffic.bytes_sent), (2, 15));
+}
+
+#[tokio::test]
+async fn refusals_are_counted_by_reason_and_listed_apart() {
+    let pool = Pool::new(1);
+    let refused = |n: usize| Refused {
+        at: SystemTime::UNIX_EPOCH,
+        peer: Peer::Memory,
+        reason: if n == 0 {
+            CloseReason::TlsFailed
+        } else {
+            CloseReason::PeerNotAllowed
+        },
+        detail: n.to_string(),
+    };
+    for n in 0..40 {
+        pool.note_refused(refused(n));
+    }
+    let stats = pool.stats();
+    let counts: Vec<_> = stats.refused_by_reason.into_iter().collect();
+    assert_eq!(counts, [(CloseReason::PeerNotAllowed, 39), (CloseReason::TlsFailed, 1)]);
+    assert_eq!(stats.recent_refusals.len(), 32);
+    assert_eq!(stats.recent_refusals.last(), Some(&refused(39)));
+    assert!(stats.closed.is_empty() && stats.recent_closes.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

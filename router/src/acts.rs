@@ -9,9 +9,9 @@ use crawlwire_progress::store::{Act, Outcome, RedriveFilter, Rejection};
 use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Arrow, Fact, JobKey, Op, State, StoreError, Timestamp};
 
-use crate::context::Shared;
 use crate::router::Router;
-use crate::world;
+use crate::shared::Shared;
+use crate::{wishes, world};
 
 /// Why an act had no effect, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -209,7 +209,9 @@ async fn settled(shared: &Shared, op: Op) -> Result<Outcome, ActError> {
 async fn acted(shared: &Shared, op: Op) -> Result<(Vec<Fact>, Option<JobKey>), ActError> {
     match settled(shared, op).await? {
         Outcome::Acted { facts, next } => {
-            facts.iter().cloned().for_each(|fact| shared.publish_fact(fact));
+            for fact in &facts {
+                wishes::announce(shared, fact.clone()).await;
+            }
             Ok((facts, next))
         }
         other => Err(unexpected(&other)),

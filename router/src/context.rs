@@ -1,267 +1,21 @@
-//! What handlers, dispatcher and timers share.
+//! What a handler works with.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::live::{AggregateProgress, Live};
-use crawlwire_progress::store::{Holder, Outcome, Rejection, StoreError};
-use crawlwire_progress::view::{ErrorRow, ProgressView};
-use crawlwire_progress::{Fact, Fence, JobKey, Op, Policy, Store, Timestamp};
+use crawlwire_progress::store::{Holder, Outcome, Rejection};
+use crawlwire_progress::{Fact, Op, State, Store};
 use crawlwire_protocol::{Category, Severity};
-use tokio::sync::{Notify, SetOnce, broadcast};
 
-use crate::event::Event;
 use crate::peer::Peer;
+use crate::said::Numbered;
 use crate::session::{Held, Session};
-use crate::sessions::Sessions;
-
-/// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
-const EVENTS_KEPT: usize = 4096;
-
-/// Errors that wait for the log. What comes on top, under a flood, is only counted.
-const ERRORS_WAITING_MAX: usize = 1024;
-
-/// Bytes of a text in the error log, since peers have a say in it. Enough for a sentence or two.
-const ERROR_BYTES_MAX: usize = 1000;
-
-/// Bytes of a name that a peer chose, in our own log. No job has a longer one: ours are UUIDs.
-const NAME_BYTES_MAX: usize = 64;
-
-/// First and longest wait between tries while the database is away.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
+use crate::shared::{NAME_BYTES_MAX, Shared};
 
 /// Milliseconds between the looks at a job that a crawler's connection to another server may still hold: two seconds in
 /// all, which is how long a server may take to see the end of a connection and to write it.
 const TAKEOVER_DELAYS: [u64; 6] = [50, 100, 200, 400, 600, 650];
-
-/// The router's numbers.
-#[derive(Debug, Clone)]
-pub struct RouterConfig {
-    /// The name of this server; the same after a restart.
-    pub server: String,
-    /// Jobs a base crawler is given at a time.
-    pub slots_per_crawler: usize,
-    /// Queued jobs that the dispatcher has in memory at a time.
-    pub job_queue_size: usize,
-    /// Between two sweeps.
-    pub sweep_interval: Duration,
-    /// Between two writes of progress; at most a second.
-    pub flush_interval: Duration,
-    /// The store's policy. A session silent for longer than its lease gets no work.
-    pub policy: Policy,
-    /// What is kept for how long.
-    pub retention: Retention,
-}
-
-/// How long things are kept that are over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// Between two looks at what may go.
-    pub interval: Duration,
-    /// Since a job and everything below it was over.
-    pub max_job_age: Duration,
-    /// Since an error was logged.
-    pub max_error_age: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self {
-            interval: Duration::from_secs(3600),
-            max_job_age: DAY * 7,
-            max_error_age: DAY * 30,
-        }
-    }
-}
-
-impl Default for RouterConfig {
-    fn default() -> Self {
-        Self {
-            server: "crawlwire".to_owned(),
-            slots_per_crawler: 5,
-            job_queue_size: 100,
-            sweep_interval: Duration::from_secs(1),
-            flush_interval: Duration::from_millis(500),
-            policy: Policy::default(),
-            retention: Retention::default(),
-        }
-    }
-}
-
-/// What a router counted since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Messages that had their effect.
-    pub processed: u64,
-    /// Messages that had none: late, refused, or of a type nobody handles.
-    pub failed: u64,
-    /// Lines that were no messages.
-    pub invalid: u64,
-    /// Jobs handed to crawlers.
-    pub assigned: u64,
-    /// Errors that did not fit into the log.
-    pub errors_dropped: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) processed: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) invalid: AtomicU64,
-    pub(crate) assigned: AtomicU64,
-    pub(crate) errors_dropped: AtomicU64,
-}
-
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) config: RouterConfig,
-    /// What a crawler of the base protocol can do.
-    pub(crate) base: Arc<Capabilities>,
-    pub(crate) sessions: Sessions,
-    /// Short sections only, never across an await.
-    live: Mutex<Live>,
-    errors: Mutex<VecDeque<ErrorRow>>,
-    pub(crate) events: broadcast::Sender<Event>,
-    /// Set when the sessions of an earlier run are closed; no new one opens before, or it would be closed with them.
-    pub(crate) recovered: SetOnce<()>,
-    /// Tells the dispatcher that there may be something to give out.
-    pub(crate) wake: Notify,
-    /// Cleared when the server drains: nothing is given out any more.
-    pub(crate) dispatching: AtomicBool,
-    pub(crate) counters: Counters,
-}
-
-impl Shared {
-    pub(crate) fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
-        Self {
-            store,
-            base: Arc::new(Capabilities::any(config.slots_per_crawler)),
-            config,
-            sessions: Sessions::default(),
-            live: Mutex::default(),
-            errors: Mutex::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
-            recovered: SetOnce::new(),
-            wake: Notify::new(),
-            dispatching: AtomicBool::new(true),
-            counters: Counters::default(),
-        }
-    }
-
-    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells everybody who listens. That nobody does is fine.
-    pub(crate) fn publish(&self, event: Event) {
-        let _ = self.events.send(event);
-    }
-
-    /// Publishes a fact and does what follows from it on this server.
-    pub(crate) fn publish_fact(&self, fact: Fact) {
-        if !fact.state.is_leased() {
-            self.live().forget(fact.job);
-            if let Some(session) = fact.session.and_then(|key| self.sessions.get(key)) {
-                session.let_go(&fact.public_id, fact.fence);
-            }
-            // A slot is free, or there is a job to give out.
-            self.wake.notify_one();
-        }
-        self.publish(Event::Job(fact));
-    }
-
-    /// Forgets a job that a session holds no more, or not under this fence, as the rows say.
-    pub(crate) fn lose(&self, session: &Session, public_id: &str, fence: Fence) {
-        let Some(held) = session.let_go(public_id, fence) else {
-            return;
-        };
-        self.live().forget(held.key);
-        self.wake.notify_one();
-    }
-
-    /// Puts an error into the log. The message must not quote what a peer sent.
-    pub(crate) fn log_error(
-        &self,
-        peer: &Peer,
-        (category, severity): (Category, Severity),
-        code: &str,
-        job: Option<&str>,
-        message: &str,
-    ) {
-        let cut = |text: &str| printable(text, ERROR_BYTES_MAX);
-        self.keep_error(ErrorRow {
-            at: wall_clock(),
-            category: category.as_str(),
-            severity: severity.as_str(),
-            code: code.to_owned(),
-            job: job.map(cut),
-            connection: Some(peer.name()),
-            message: cut(message),
-        });
-    }
-
-    pub(crate) fn keep_error(&self, row: ErrorRow) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.len() < ERRORS_WAITING_MAX {
-            errors.push_back(row);
-        } else {
-            self.counters.errors_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn take_errors(&self) -> Vec<ErrorRow> {
-        self.errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-            .collect()
-    }
-
-    /// Gives an operation to the store and waits for what becomes of it.
-    pub(crate) async fn commit(&self, op: Op) -> Result<Outcome, StoreError> {
-        Ok(self.store.commit(op).await?.into_inner())
-    }
-
-    /// Gives an impatient operation to the store until the database is there.
-    pub(crate) async fn insist(&self, op: Op) -> Result<Outcome, StoreError> {
-        let mut wait = RETRY_MIN;
-        loop {
-            match self.commit(op.clone()).await {
-                Err(StoreError::Unavailable(reason)) => {
-                    if wait == RETRY_MIN {
-                        tracing::warn!(reason, "database away, waiting for it");
-                    }
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
-                }
-                settled => return settled,
-            }
-        }
-    }
-}
-
-/// The beginning of a text that a peer had a say in, without what a database or a terminal could not take.
-fn printable(text: &str, bytes_max: usize) -> String {
-    let cut = &text[..text.floor_char_boundary(bytes_max)];
-    cut.replace(char::is_control, "\u{fffd}")
-}
-
-/// A name that a peer chose, for the log.
-pub(crate) fn brief(name: &str) -> String {
-    printable(name, NAME_BYTES_MAX)
-}
-
-/// The present moment of the machine's clock.
-pub(crate) fn wall_clock() -> Timestamp {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// What a handler works with: the peer that speaks, and the server behind.
 #[derive(Clone)]
@@ -271,6 +25,8 @@ pub struct Context {
     pub peer: Arc<Peer>,
     /// Its session, if it is one by now.
     pub session: Option<Arc<Session>>,
+    /// The number of the line, if it has one.
+    pub(crate) number: Option<Arc<Numbered>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -289,7 +45,7 @@ impl Context {
     }
 
     /// A job that this session holds. When it holds it not, an earlier connection of the same process may have: then
-    /// the job is taken over.
+    /// the job is taken over. A peer of the session dialect takes nothing over: it has what it had, by its instance.
     ///
     /// # Errors
     /// When the job is not this crawler's, or no more.
@@ -301,6 +57,9 @@ impl Context {
         }
         if let Some(held) = session.held(public_id) {
             return Ok((session, held));
+        }
+        if self.peer.speaks_session() {
+            return Err("the session does not hold the job".to_owned());
         }
         if let Some(why) = session.not_held(public_id) {
             return Err(why);
@@ -374,39 +133,7 @@ impl Context {
 /// A job that was taken over, as this server remembers it. Which token its crawler has is not known: a refresh finds out.
 fn adopted(fact: &Fact) -> Held {
     Held {
-        key: fact.job,
-        fence: fact.fence,
-        attempt: fact.attempt,
-        started: fact.state == crawlwire_progress::State::Running,
-        ending: false,
-        credential: None,
-    }
-}
-
-/// Reads of what is in memory.
-impl Shared {
-    pub(crate) fn progress(&self, job: JobKey) -> Option<ProgressView> {
-        self.live().get(job).cloned()
-    }
-
-    pub(crate) fn aggregate(&self) -> Option<AggregateProgress> {
-        self.live().aggregate()
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let Counters {
-            processed,
-            failed,
-            invalid,
-            assigned,
-            errors_dropped,
-        } = &self.counters;
-        Stats {
-            processed: processed.load(Ordering::Relaxed),
-            failed: failed.load(Ordering::Relaxed),
-            invalid: invalid.load(Ordering::Relaxed),
-            assigned: assigned.load(Ordering::Relaxed),
-            errors_dropped: errors_dropped.load(Ordering::Relaxed),
-        }
+        started: fact.state == State::Running,
+        ..Held::new(fact.job, fact.fence, fact.attempt)
     }
 }

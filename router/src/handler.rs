@@ -4,19 +4,86 @@
 use std::time::Duration;
 
 use crawlwire_progress::store::BoxFuture;
-use crawlwire_protocol::{CrawlerMessage, Decoded, Envelope, JobId, WebAppMessage};
+use crawlwire_protocol::message::BrokenRule;
+use crawlwire_protocol::{
+    Category, CrawlerMessage, Decoded, Envelope, JobId, Marks, Message, Seq, Severity, WebAppMessage,
+};
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::peer::Closing;
 
 /// A message that came in.
 pub type Inbound = Decoded<CrawlerMessage>;
+
+/// A message, and what stands for the line that it came in.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The message.
+    pub message: Inbound,
+    /// See [`fingerprint`](crawlwire_protocol::fingerprint). Only numbered messages of the session dialect need one.
+    pub fingerprint: Option<i64>,
+}
+
+impl From<Inbound> for Received {
+    fn from(message: Inbound) -> Self {
+        Self {
+            message,
+            fingerprint: None,
+        }
+    }
+}
+
+/// Why a line had no effect, as the peer of a session is told and as it is logged. Nothing in it may quote the line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// A stable name.
+    pub code: &'static str,
+    /// Which part of the system.
+    pub category: Category,
+    /// How bad.
+    pub severity: Severity,
+    /// A sentence for people.
+    pub message: String,
+    /// Places and rules, for a line that broke some.
+    pub violations: Vec<BrokenRule>,
+}
+
+impl Refused {
+    /// Without places.
+    pub fn new(code: &'static str, (category, severity): (Category, Severity), message: impl Into<String>) -> Self {
+        Self {
+            code,
+            category,
+            severity,
+            message: message.into(),
+            violations: Vec::new(),
+        }
+    }
+}
 
 /// The job a message names.
 pub fn job_id(message: &Inbound) -> Option<&JobId> {
     match message {
         Decoded::Known(envelope) => envelope.job_id.as_ref(),
         Decoded::Custom(custom) => custom.job_id.as_ref(),
+    }
+}
+
+/// The marks of a message.
+pub(crate) fn marks(message: &Inbound) -> Marks {
+    match message {
+        Decoded::Known(envelope) => envelope.marks,
+        Decoded::Custom(custom) => custom.marks,
+    }
+}
+
+/// The number that a message uses up: that of a lasting one, or of one of a type that we do not know, which may be
+/// lasting for its sender. On others a number means nothing.
+pub(crate) fn seq(message: &Inbound) -> Option<Seq> {
+    match message {
+        Decoded::Known(envelope) if !CrawlerMessage::lasting(envelope.message.kind()) => None,
+        other => marks(other).seq,
     }
 }
 
@@ -35,6 +102,10 @@ pub struct Processed {
     pub retry_after: Option<Duration>,
     /// What to answer the peer.
     pub reply: Option<Envelope<WebAppMessage>>,
+    /// What a peer of the session dialect is told when it had no effect. None says that a handler refused it, and no more.
+    pub refused: Option<Box<Refused>>,
+    /// Whether the connection ends after the answer, and why.
+    pub close: Option<Closing>,
 }
 
 impl Processed {
@@ -54,6 +125,21 @@ impl Processed {
         }
     }
 
+    /// It had none, for a reason that has a name.
+    pub fn refused(code: &'static str, kind: (Category, Severity), message: impl Into<String>) -> Self {
+        Refused::new(code, kind, message).into()
+    }
+
+    /// The same, and trying again may help after a time.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self {
+            should_retry: true,
+            retry_after: Some(wait),
+            ..self
+        }
+    }
+
     /// It had its effect, and the peer gets an answer.
     pub fn reply(envelope: Envelope<WebAppMessage>) -> Self {
         Self {
@@ -61,6 +147,28 @@ impl Processed {
             ..Self::done()
         }
     }
+}
+
+impl From<Refused> for Processed {
+    fn from(refused: Refused) -> Self {
+        Self {
+            refused: Some(Box::new(refused.clone())),
+            ..Self::failed(refused.message)
+        }
+    }
+}
+
+/// What became of a line, to be [concluded](crate::Router::conclude) in the order of the lines.
+#[derive(Debug)]
+pub struct Answered {
+    pub(crate) type_name: String,
+    pub(crate) job: Option<JobId>,
+    pub(crate) seq: Option<u64>,
+    pub(crate) processed: Processed,
+    /// Whether the line was no message, so that no middleware saw it.
+    pub(crate) invalid: bool,
+    /// Whether the number was settled before.
+    pub(crate) repeated: bool,
 }
 
 /// How far a handler is when it returns.

@@ -15,6 +15,9 @@ pub enum Verdict<T> {
     Drop,
     /// Refuse it, with a reason for the log and the error list. The reason must not quote the message.
     Refuse(String),
+    /// The same, with what the peer is told: a stable name, whether to try again and when, whether the connection ends.
+    /// A message that is to be tried again uses up no number.
+    Fail(Box<Processed>),
 }
 
 /// Four hooks around messages. Higher priority is further out: it comes first on the way in and last on the way back.

@@ -1,12 +1,15 @@
 //! Connections: the way out to a peer, and what is known of it whatever session it is.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
+use crawlwire_protocol::{CrawlerKind, Dialect};
 
+use crate::limit::Buckets;
+use crate::numbers::Numbers;
 use crate::session::Session;
 
 /// Why a line could not be handed to a connection.
@@ -30,6 +33,75 @@ pub trait Outbound: Send + Sync {
     /// # Errors
     /// When the queue is full or the connection is gone; the line was not sent then.
     fn try_send(&self, line: Bytes) -> Result<(), SendError>;
+
+    /// Ends the connection; what was handed over before is still written, as far as the peer reads it soon. Never waits.
+    /// May be called more than once: the first reason stands.
+    fn close(&self, why: Closing) {
+        let _ = why;
+    }
+}
+
+/// Where a connection comes from, as far as that says who the peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The Unix socket.
+    Unix {
+        /// The user that the peer's process belongs to.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// TCP from this machine.
+    TcpLoopback,
+    /// TCP from anywhere else.
+    Tcp {
+        /// Whether it is encrypted.
+        tls: bool,
+    },
+    /// This process.
+    Memory,
+}
+
+/// Why the router ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Closing {
+    /// A later connection speaks for the same instance.
+    Replaced,
+    /// Its token was taken back.
+    TokenRevoked,
+    /// It said goodbye.
+    Goodbye,
+    /// Its greeting was not one.
+    HelloRefused,
+    /// It did not prove who it is.
+    NotAuthenticated,
+    /// It goes on beyond the rate limit, whatever it is answered.
+    RateLimited,
+    /// It was not heard for the whole heartbeat timeout.
+    HeartbeatTimeout,
+    /// The store does not know its session any more.
+    SessionLost,
+}
+
+impl Closing {
+    /// The stable name, on the wire and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::TokenRevoked => "token_revoked",
+            Self::Goodbye => "goodbye",
+            Self::HelloRefused => "hello_refused",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::RateLimited => "rate_limited",
+            Self::HeartbeatTimeout => "idle_timeout",
+            Self::SessionLost => "session_lost",
+        }
+    }
+
+    /// Whether the crawler should come back by itself.
+    pub const fn reconnect(self) -> bool {
+        matches!(self, Self::RateLimited | Self::HeartbeatTimeout | Self::SessionLost)
+    }
 }
 
 /// Messages of unknown types of one peer that are logged; the rest is only counted.
@@ -45,11 +117,21 @@ pub struct Peer {
     pub connection: u64,
     /// Who it is: the same text means the same process. None when that cannot be known.
     pub identity: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
     /// What it said that it can do; what the router takes a base crawler for when it said nothing.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
     /// Whether it can be asked to end or pause a job, and says when it did.
     pub(crate) confirms: bool,
     outbound: Arc<dyn Outbound>,
+    /// What it speaks, once its first line has come or failed to come.
+    dialect: OnceLock<Dialect>,
+    /// The numbers of its lasting messages.
+    pub(crate) numbers: Numbers,
+    /// What it may still say, if there is a limit.
+    pub(crate) buckets: Buckets,
+    /// Whether it was told goodbye.
+    parted: AtomicBool,
     /// Short sections only, never across an await.
     place: Mutex<Place>,
     /// Held while a session is opened, so that there is one at most.
@@ -82,7 +164,12 @@ impl Peer {
     /// A connection that has said nothing yet: a crawler of the base protocol, if it is one. The router decides how many
     /// jobs it is given at a time, and it cannot be asked to end or pause one.
     pub fn new(connection: u64, identity: Option<String>, outbound: Arc<dyn Outbound>) -> Arc<Self> {
-        Self::made(connection, identity, outbound, None, false)
+        Self::from(connection, identity, Origin::Memory, outbound)
+    }
+
+    /// The same, from somewhere.
+    pub fn from(connection: u64, identity: Option<String>, origin: Origin, outbound: Arc<dyn Outbound>) -> Arc<Self> {
+        Self::made((connection, identity, origin), outbound, None, false)
     }
 
     /// A connection whose crawler said what it can do. `confirms` says whether it can be asked to end or pause a job.
@@ -93,12 +180,12 @@ impl Peer {
         capabilities: Arc<Capabilities>,
         confirms: bool,
     ) -> Arc<Self> {
-        Self::made(connection, identity, outbound, Some(capabilities), confirms)
+        let who = (connection, identity, Origin::Memory);
+        Self::made(who, outbound, Some(capabilities), confirms)
     }
 
     fn made(
-        connection: u64,
-        identity: Option<String>,
+        (connection, identity, origin): (u64, Option<String>, Origin),
         outbound: Arc<dyn Outbound>,
         capabilities: Option<Arc<Capabilities>>,
         confirms: bool,
@@ -106,14 +193,54 @@ impl Peer {
         Arc::new(Self {
             connection,
             identity,
+            origin,
             capabilities,
             confirms,
             outbound,
+            dialect: OnceLock::new(),
+            numbers: Numbers::default(),
+            buckets: Buckets::default(),
+            parted: AtomicBool::new(false),
             place: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             lingering: Mutex::default(),
             unknown_types: AtomicU64::new(0),
         })
+    }
+
+    /// What it speaks; none as long as that is open.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.dialect.get().copied()
+    }
+
+    /// Decides what it speaks by the type of its first line, for good: a `hello` begins the session dialect, anything
+    /// else the base dialect, and so does a peer that says nothing for too long. Later calls only tell.
+    pub fn decide(&self, first_type: Option<&str>) -> Dialect {
+        *self.dialect.get_or_init(|| match first_type {
+            Some(name) if name == CrawlerKind::Hello.as_str() => Dialect::Session,
+            _ => Dialect::Base,
+        })
+    }
+
+    /// Whether it may be sent what only the session dialect knows.
+    pub(crate) fn speaks_session(&self) -> bool {
+        self.dialect() == Some(Dialect::Session)
+    }
+
+    /// Whether the peer and this server both have a feature of the session dialect.
+    pub fn has_feature(&self, name: &str) -> bool {
+        let session = self.session();
+        session.is_some_and(|session| session.greeting.as_ref().is_some_and(|greeting| greeting.has(name)))
+    }
+
+    /// Whether it was told goodbye.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.parted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is to be told goodbye now, and not again.
+    pub(crate) fn parts(&self) -> bool {
+        !self.parted.swap(true, Ordering::Relaxed)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {

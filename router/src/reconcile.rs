@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crawlwire_progress::view::HeldJob;
 use crawlwire_progress::{JobKey, StoreError};
 
-use crate::context::Shared;
 use crate::session::{Held, Session};
+use crate::shared::Shared;
+use crate::wishes;
 
 /// Sessions that one read asks for, so that none grows without bound.
 const SESSIONS_MAX: usize = 500;
@@ -15,7 +16,7 @@ const SESSIONS_MAX: usize = 500;
 /// A session, and what it held when that was noted.
 type Noted = (Vec<(String, Held)>, Arc<Session>);
 
-/// Lets go of the jobs that the rows say are not held here any more. What they say is held here, and is not known here, is
+/// Lets go of the jobs that the rows say are not held here any more, and tells crawlers what they were not told of wishes. What they say is held here, and is not known here, is
 /// on its way into memory, or the timers take it back.
 ///
 /// A claim or a takeover is in the rows before it is in memory, and memory is noted before the rows are read. So a noted
@@ -42,9 +43,13 @@ async fn compare(shared: &Shared, group: &[Noted]) -> Result<(), StoreError> {
     for (noted, session) in group {
         for (public_id, held) in noted {
             let ours = |row: &&HeldJob| row.session == session.key && row.fence == held.fence;
-            if rows.get(&held.key).filter(ours).is_none() {
-                tracing::debug!(session = %session.name, job = public_id, "job is not held here any more");
-                shared.lose(session, public_id, held.fence);
+            if let Some(row) = rows.get(&held.key).filter(ours) {
+                wishes::repair(shared, session, public_id, held, row.want).await;
+                continue;
+            }
+            tracing::debug!(session = %session.name, job = public_id, "job is not held here any more");
+            if let Some(held) = shared.lose(session, public_id, held.fence) {
+                wishes::drop_it(shared, session, public_id, &held).await;
             }
         }
     }

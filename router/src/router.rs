@@ -1,38 +1,32 @@
-//! The handler table, the middleware chain, and the panic guard around both.
+//! The router itself: its handler table, what runs in it, and what can be asked of it.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
 use crawlwire_progress::live::AggregateProgress;
-use crawlwire_progress::store::{BoxFuture, NewJob, Outcome, StoreError};
+use crawlwire_progress::store::{NewJob, Outcome, StoreError};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Fact, JobKey, Op, Store};
-use crawlwire_protocol::{Category, Decoded, Envelope, JobId, Message, Severity, WebAppMessage, encode};
-use futures_util::FutureExt;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{Context, RouterConfig, Shared, Stats};
+use crate::config::RouterConfig;
 use crate::event::Event;
-use crate::handler::{Handled, Handler, Inbound, Processed, job_id};
-use crate::middleware::{Middleware, Verdict};
-use crate::peer::{Peer, SendError};
+use crate::handler::Handler;
+use crate::limit::Limit;
+use crate::middleware::Middleware;
+use crate::peer::Peer;
+use crate::roles::Authorise;
 use crate::session::SessionInfo;
-use crate::{dispatch, handlers, sessions, timers};
-
-/// What is left of a message after [`Router::call`]: resolves when its effect is durable. Must be polled to the end,
-/// since middleware hears of the result there; the peer's answer, if any, is sent by then.
-pub type Pending = BoxFuture<'static, Processed>;
+use crate::shared::{Shared, Stats};
+use crate::{dispatch, handlers, liveness, sessions, timers};
 
 /// Names a handler that was registered, to take it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Registration(u64);
 
 type Entry = (Registration, i32, Arc<dyn Handler>);
-type Chain = Arc<[Arc<dyn Middleware>]>;
 
 /// Messages to handlers, jobs to crawlers. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +34,6 @@ pub struct Router {
     pub(crate) shared: Arc<Shared>,
     /// Handlers by type, highest priority first. Read for every message, written rarely.
     handlers: Arc<RwLock<HashMap<String, Vec<Entry>>>>,
-    middleware: Arc<RwLock<Chain>>,
     registrations: Arc<AtomicU64>,
 }
 
@@ -54,16 +47,22 @@ impl std::fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router with the built-in handlers and no middleware.
+    /// A router with the built-in handlers, and the middleware that knows who may say what, and how much.
     pub fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
         let router = Self {
             shared: Arc::new(Shared::new(store, config)),
             handlers: Arc::default(),
-            middleware: Arc::new(RwLock::new(Arc::from([]))),
             registrations: Arc::default(),
         };
         for (kind, handler) in handlers::built_in() {
             router.register_handler(kind.as_str(), handler);
+        }
+        let config = &router.shared.config;
+        router.add_middleware(Arc::new(Authorise {
+            tokens_required: config.hello.tokens_required,
+        }));
+        if let Some(limit) = Limit::new(config.rate_limit) {
+            router.add_middleware(Arc::new(limit));
         }
         router
     }
@@ -93,160 +92,19 @@ impl Router {
 
     /// Adds middleware to the chain.
     pub fn add_middleware(&self, middleware: Arc<dyn Middleware>) {
-        let mut chain = self.middleware.write().unwrap_or_else(PoisonError::into_inner);
-        let mut longer: Vec<_> = chain.iter().cloned().chain([middleware]).collect();
-        longer.sort_by_key(|middleware| std::cmp::Reverse(middleware.priority()));
-        *chain = longer.into();
+        self.shared.add_middleware(middleware);
     }
 
-    /// Takes one message of a peer. When this returns, its place in the order of the peer's messages is taken; the rest
-    /// follows in [`Pending`].
-    ///
-    /// # Cancel safety
-    /// Not cancel safe: dropped half-way, the message may or may not have its effect.
-    pub async fn call(&self, peer: &Arc<Peer>, message: Inbound) -> Pending {
-        let type_name = message.type_name().to_owned();
-        let job = job_id(&message).cloned();
-        let handled = match AssertUnwindSafe(self.process(peer, message)).catch_unwind().await {
-            Ok(handled) => handled,
-            Err(_) => Handled::Done(self.panicked(peer, &type_name, job.as_ref())),
-        };
-        let router = self.clone();
-        let peer = peer.clone();
-        Box::pin(async move {
-            let processed = match handled {
-                Handled::Done(processed) => processed,
-                Handled::Pending(pending) => AssertUnwindSafe(pending)
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|_| router.panicked(&peer, &type_name, job.as_ref())),
-            };
-            router.conclude(&peer, &type_name, processed).await
-        })
-    }
-
-    fn panicked(&self, peer: &Peer, type_name: &str, job: Option<&JobId>) -> Processed {
-        tracing::error!(peer = peer.name(), type_name, "a handler panicked");
-        let kind = (Category::Internal, Severity::High);
-        let message = "a handler or middleware panicked";
-        self.shared
-            .log_error(peer, kind, "handler_panicked", job.map(JobId::as_str), message);
-        Processed::failed("internal error")
-    }
-
-    async fn process(&self, peer: &Arc<Peer>, message: Inbound) -> Handled {
-        let type_name = message.type_name().to_owned();
-        let message = match self.before_process(peer, message).await {
-            Verdict::Pass(message) => message,
-            Verdict::Drop => return Handled::Done(Processed::done()),
-            Verdict::Refuse(reason) => {
-                refused(&self.shared, peer, &reason);
-                return Handled::Done(Processed::failed(reason));
-            }
-        };
-        // Only a message of the protocol makes a peer a crawler that may be given work.
-        if matches!(message, Decoded::Known(_))
-            && let Err(error) = sessions::open(&self.shared, peer).await
-        {
-            return Handled::Done(Processed::failed(error.to_string()));
-        }
-        let context = Context {
-            shared: self.shared.clone(),
-            peer: peer.clone(),
-            session: peer.session(),
-        };
-        if let Some(session) = &context.session {
-            session.heard();
-        }
-        self.first_success(&context, &message, &type_name).await
-    }
-
-    async fn before_process(&self, peer: &Peer, mut message: Inbound) -> Verdict<Inbound> {
-        for middleware in self.chain().iter() {
-            match middleware.before_process(peer, message).await {
-                Verdict::Pass(passed) => message = passed,
-                other => return other,
-            }
-        }
-        Verdict::Pass(message)
-    }
-
-    async fn first_success(&self, context: &Context, message: &Inbound, type_name: &str) -> Handled {
-        let entries = self
-            .handlers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(message.type_name())
-            .cloned();
-        let mut last = None;
-        for (_, _, handler) in entries.unwrap_or_default() {
-            if !handler.can_handle(message) {
-                continue;
-            }
-            match handler.handle(context, message).await {
-                Handled::Done(processed) if !processed.success => last = Some(processed),
-                handled => return handled,
-            }
-        }
-        Handled::Done(last.unwrap_or_else(|| {
-            if context.peer.may_log_unknown_type() {
-                tracing::info!(peer = context.peer.name(), type_name, "nobody handles this type");
-                context.log_error(
-                    Category::MessageValidation,
-                    Severity::Low,
-                    "unknown_type",
-                    None,
-                    "a type that nobody handles".to_owned(),
-                );
-            }
-            Processed::failed("nobody handles this type")
-        }))
-    }
-
-    async fn conclude(&self, peer: &Arc<Peer>, type_name: &str, mut processed: Processed) -> Processed {
-        let counters = &self.shared.counters;
-        let counter = if processed.success {
-            &counters.processed
-        } else {
-            &counters.failed
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        if let Some(reply) = processed.reply.take()
-            && let Err(error) = self.send(peer, reply).await
-        {
-            tracing::debug!(peer = peer.name(), %error, "answer not sent");
-        }
-        for middleware in self.chain().iter().rev() {
-            guarded(&**middleware, async {
-                middleware.after_process(peer, type_name, &processed).await
-            })
-            .await;
-        }
-        processed
-    }
-
-    /// Sends one message to a peer, through the middleware.
-    ///
-    /// # Errors
-    /// When the connection's queue is full or the connection is gone, or middleware withheld the message.
-    pub async fn send(&self, peer: &Arc<Peer>, message: Envelope<WebAppMessage>) -> Result<(), SendError> {
-        send(&self.shared, &self.chain(), peer, message).await
-    }
-
-    fn chain(&self) -> Chain {
-        self.middleware.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The handlers of a type, in the order in which they are asked.
+    pub(crate) fn handlers_of(&self, type_name: &str) -> Vec<Arc<dyn Handler>> {
+        let table = self.handlers.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = table.get(type_name).into_iter().flatten();
+        entries.map(|(.., handler)| handler.clone()).collect()
     }
 
     /// A peer's connection is gone: its lease shortens to the reattach grace.
     pub async fn disconnected(&self, peer: &Arc<Peer>) {
         sessions::close(&self.shared, peer).await;
-    }
-
-    /// A line that was no message: counted and put into the error log by place and rule.
-    pub fn note_invalid_line(&self, peer: &Peer, category: Category, code: &str, message: String) {
-        self.shared.counters.invalid.fetch_add(1, Ordering::Relaxed);
-        self.shared
-            .log_error(peer, (category, Severity::Low), code, None, &message);
     }
 
     /// Creates a job and tells the dispatcher.
@@ -295,10 +153,9 @@ impl Router {
         // Set even if the store is broken: whoever waits shall hear of it too.
         let _ = self.shared.recovered.set(());
         recovered?;
-        let router = self.clone();
-        let sending = move || router.chain();
         tokio::join!(
-            dispatch::run(&self.shared, &sending, stop.clone()),
+            dispatch::run(&self.shared, stop.clone()),
+            liveness::watch(&self.shared, stop.clone()),
             timers::sweep(&self.shared, stop.clone()),
             timers::prune(&self.shared, stop.clone()),
             timers::flush(&self.shared, stop),
@@ -360,51 +217,4 @@ impl Router {
     pub fn stats(&self) -> Stats {
         self.shared.stats()
     }
-}
-
-/// Sends one message through a chain of middleware.
-pub(crate) async fn send(
-    shared: &Shared,
-    chain: &[Arc<dyn Middleware>],
-    peer: &Arc<Peer>,
-    mut message: Envelope<WebAppMessage>,
-) -> Result<(), SendError> {
-    let type_name = message.message.kind().as_str();
-    for middleware in chain {
-        match guarded(&**middleware, async { middleware.before_send(peer, message).await }).await {
-            Some(Verdict::Pass(passed)) => message = passed,
-            Some(Verdict::Drop) | None => return Err(SendError::Withheld),
-            Some(Verdict::Refuse(reason)) => {
-                refused(shared, peer, &reason);
-                return Err(SendError::Withheld);
-            }
-        }
-    }
-    let sent = match encode(&message) {
-        Ok(line) => peer.outbound().try_send(Bytes::from(line)),
-        Err(error) => {
-            tracing::error!(%error, type_name, "message cannot be written");
-            Err(SendError::Closed)
-        }
-    };
-    for middleware in chain.iter().rev() {
-        guarded(&**middleware, async {
-            middleware.after_send(peer, type_name, sent.is_ok()).await
-        })
-        .await;
-    }
-    sent
-}
-
-fn refused(shared: &Shared, peer: &Peer, reason: &str) {
-    let kind = (Category::Authentication, Severity::Low);
-    shared.log_error(peer, kind, "refused_by_middleware", None, reason);
-}
-
-/// Calls a hook; None when it panicked, in the call itself or in its future.
-async fn guarded<T>(middleware: &dyn Middleware, hook: impl Future<Output = T>) -> Option<T> {
-    let outcome = AssertUnwindSafe(hook).catch_unwind().await;
-    outcome
-        .inspect_err(|_| tracing::error!(middleware = middleware.name(), "middleware panicked"))
-        .ok()
 }

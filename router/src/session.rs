@@ -1,19 +1,23 @@
 //! Sessions and the jobs they hold.
 //!
-//! A [`Peer`] is one connection. At its first valid message it becomes a [`Session`], which may be given work.
+//! A [`Peer`] is one connection. At its first valid message, or with the greeting of the session dialect, it becomes a
+//! [`Session`], which may be given work.
 
-use std::collections::HashMap;
+mod held;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::lifecycle::Lease;
-use crawlwire_progress::{CredentialKey, Fence, JobKey, SessionKey};
-use crawlwire_protocol::message::{Heartbeat, SystemStatus};
+use crawlwire_progress::{Epoch, SessionKey, SessionRef, TokenKey};
+use crawlwire_protocol::Dialect;
+use crawlwire_protocol::message::{Feature, Heartbeat, Role, SystemStatus};
 use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
+pub use self::held::Held;
 use crate::peer::Peer;
 
 /// Jobs remembered as not held, and for how long.
@@ -25,37 +29,27 @@ const NOT_HELD_FOR: Duration = Duration::from_secs(1);
 const LEAVING_MAX: Duration = Duration::from_secs(5);
 const UNNOTICED_MAX: Duration = Duration::from_millis(500);
 
-/// A job that a session holds, as this server remembers it. The truth is the row in the store.
-#[derive(Debug, Clone)]
-pub struct Held {
-    /// The row.
-    pub key: JobKey,
-    /// The fence it was given.
-    pub fence: Fence,
-    /// The attempt, once it is known.
-    pub attempt: i32,
-    /// Whether the start was given to the store.
-    pub started: bool,
-    /// Whether its end was given to the store: the crawler does not work on it any more.
-    pub ending: bool,
-    /// Its token, and the version that the crawler got.
-    pub credential: Option<(CredentialKey, i64)>,
-}
-
 /// A peer that may be given work.
 pub struct Session {
     /// Its row.
     pub key: SessionKey,
+    /// Which of its connections this is.
+    pub epoch: Epoch,
     /// `legacy-<connection>` for a base crawler.
     pub name: Arc<str>,
     /// Its connection.
     pub peer: Arc<Peer>,
+    /// What it said of itself when it came; none in the base dialect.
+    pub greeting: Option<Greeting>,
+    /// Whether it can be asked to end or pause a job, and says when it did.
+    pub confirms: bool,
     /// What it can do, and how many jobs at a time.
-    pub capabilities: Arc<Capabilities>,
+    capabilities: Mutex<Arc<Capabilities>>,
     opened: Instant,
     /// Jobs by public id. Short sections only, never across an await. Bounded by the slots and by what is adopted.
     held: Mutex<HashMap<String, Held>>,
     said: Mutex<Said>,
+    care: Mutex<Care>,
     /// Whether something was heard since the lease was last renewed.
     heard: AtomicBool,
     /// Whether a job could not be given to it. It gets no other one until its lease is renewed because it was heard
@@ -71,10 +65,51 @@ pub struct Session {
     gone: SetOnce<()>,
 }
 
+/// What a peer of the session dialect said of itself when it came, as far as it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// What it is there for.
+    pub role: Role,
+    /// What both sides have beyond the core.
+    pub features: BTreeSet<Feature>,
+    /// Who it proved to be: `unix:<uid>`, `token:<key>`, `local`, or `anonymous`.
+    pub principal: String,
+    /// The token it showed.
+    pub token: Option<TokenKey>,
+    /// The run of the crawler that keeps its session.
+    pub instance_id: String,
+    /// The crawler, the same for all its runs.
+    pub crawler_id: String,
+    /// Name and version of its program.
+    pub software: Option<String>,
+}
+
+impl Greeting {
+    /// Whether both sides have a feature.
+    pub fn has(&self, feature: &str) -> bool {
+        Feature::named(feature).is_some_and(|feature| self.features.contains(&feature))
+    }
+}
+
+/// What the server does for a connection that it looks after.
+#[derive(Debug, Default)]
+struct Care {
+    /// When it was last pinged.
+    pinged: Option<Instant>,
+    /// The time between two reports that it was last told, in milliseconds.
+    report_interval_ms: u64,
+    /// What its last heartbeat and this server did not agree about.
+    mismatch: BTreeSet<Mismatch>,
+}
+
+/// A lease that one side knows and the other does not: job, fence, and whether it is the crawler that knows it.
+pub(crate) type Mismatch = (String, i64, bool);
+
 /// What a crawler said of itself. Information only.
 #[derive(Debug, Clone)]
 struct Said {
     last_message: Instant,
+    heartbeats: u64,
     active_jobs: Option<u64>,
     system_status: Option<SystemStatus>,
 }
@@ -104,6 +139,14 @@ pub struct SessionInfo {
     pub lingering: Vec<String>,
     /// What it can do, and how many jobs at a time.
     pub capabilities: Arc<Capabilities>,
+    /// What its connection speaks.
+    pub dialect: Option<Dialect>,
+    /// What it said of itself when it came; none in the base dialect.
+    pub greeting: Option<Greeting>,
+    /// Which connection of its session this is.
+    pub epoch: Epoch,
+    /// The last number of its lasting messages that is settled; 0 when there is none.
+    pub high_water: u64,
 }
 
 impl std::fmt::Debug for Session {
@@ -116,17 +159,28 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(key: SessionKey, name: Arc<str>, peer: Arc<Peer>, capabilities: Arc<Capabilities>) -> Arc<Self> {
+    pub(crate) fn new(
+        SessionRef { key, epoch }: SessionRef,
+        name: Arc<str>,
+        peer: Arc<Peer>,
+        (capabilities, confirms): (Arc<Capabilities>, bool),
+        greeting: Option<Greeting>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             key,
+            epoch,
             name,
             peer,
-            capabilities,
+            greeting,
+            confirms,
+            capabilities: Mutex::new(capabilities),
             opened: now,
             held: Mutex::default(),
+            care: Mutex::default(),
             said: Mutex::new(Said {
                 last_message: now,
+                heartbeats: 0,
                 active_jobs: None,
                 system_status: None,
             }),
@@ -139,12 +193,16 @@ impl Session {
         })
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Its row, and which of its connections this is.
+    pub fn reference(&self) -> SessionRef {
+        SessionRef {
+            key: self.key,
+            epoch: self.epoch,
+        }
     }
 
-    fn held_jobs(&self) -> MutexGuard<'_, HashMap<String, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn heard(&self) {
@@ -212,8 +270,57 @@ impl Session {
         let _ = tokio::time::timeout(patience, self.gone.wait()).await;
     }
 
+    /// What it can do, and how many jobs at a time.
+    pub fn capabilities(&self) -> Arc<Capabilities> {
+        self.capabilities.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on it takes so many jobs at a time.
+    pub(crate) fn set_slots(&self, slots: usize) {
+        let mut capabilities = self.capabilities.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut capabilities).slots = slots;
+    }
+
+    fn care(&self) -> MutexGuard<'_, Care> {
+        self.care.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is to be pinged, because neither side said anything for this long.
+    pub(crate) fn ping_due(&self, interval: Duration) -> bool {
+        let mut care = self.care();
+        let due = self.silent_for() >= interval && care.pinged.is_none_or(|pinged| pinged.elapsed() >= interval);
+        if due {
+            care.pinged = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Remembers how often it was told to report, in milliseconds.
+    pub(crate) fn told_report_interval(&self, millis: u64) {
+        self.care().report_interval_ms = millis;
+    }
+
+    /// How often it was told to report, in milliseconds.
+    pub(crate) fn report_interval(&self) -> u64 {
+        self.care().report_interval_ms
+    }
+
+    /// What this heartbeat and this server do not agree about, as they did not at the one before.
+    pub(crate) fn mismatch_again(&self, mismatch: BTreeSet<Mismatch>) -> BTreeSet<Mismatch> {
+        let mut care = self.care();
+        let again = mismatch.intersection(&care.mismatch).cloned().collect();
+        care.mismatch = mismatch;
+        again
+    }
+
+    /// How many heartbeats it has sent.
+    pub(crate) fn heartbeats(&self) -> u64 {
+        self.said().heartbeats
+    }
+
     pub(crate) fn note_heartbeat(&self, heartbeat: &Heartbeat) {
         let mut said = self.said();
+        said.heartbeats += 1;
         said.active_jobs = Some(heartbeat.active_jobs.get());
         said.system_status = Some(heartbeat.system_status);
     }
@@ -222,96 +329,9 @@ impl Session {
         self.said().last_message.elapsed()
     }
 
-    /// A job it holds.
-    pub fn held(&self, public_id: &str) -> Option<Held> {
-        self.held_jobs().get(public_id).cloned()
-    }
-
-    /// How many jobs it holds.
-    pub fn held_count(&self) -> usize {
-        self.held_jobs().len()
-    }
-
-    /// Whether it holds a job or lingers on it.
-    pub(crate) fn works_on(&self, public_id: &str) -> bool {
-        let held = self.held_jobs();
-        held.contains_key(public_id) || self.peer.lingering_now().contains(public_id)
-    }
-
-    pub(crate) fn hold(&self, public_id: String, held: Held) {
-        self.peer.end_lingering(&public_id);
-        self.held_jobs().insert(public_id, held);
-    }
-
-    /// A job is not held any more, whatever took it away: an act, its deadline, the end of its lease. A crawler that had
-    /// begun and cannot be asked to stop does not know, and is still at work on it until it says how it ended or its
-    /// connection is gone. One that had not begun has nothing to end. Under the lock of `held`, so that whoever looks sees
-    /// the job either held or lingering.
-    fn linger(&self, public_id: &str, held: &Held) {
-        if held.started && !held.ending && !self.peer.confirms {
-            self.peer.linger(public_id);
-        }
-    }
-
-    /// The crawler says that it works on a job no more: if it holds it, it will not linger on it.
-    pub(crate) fn end(&self, public_id: &str) -> Option<Held> {
-        let mut held = self.held_jobs();
-        let held = held.get_mut(public_id)?;
-        held.ending = true;
-        Some(held.clone())
-    }
-
-    /// Changes a held job, if it is still held under this fence.
-    pub(crate) fn update(&self, public_id: &str, fence: Fence, change: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.held_jobs().get_mut(public_id).filter(|held| held.fence == fence) {
-            change(held);
-        }
-    }
-
-    /// Forgets a job held under this fence or an earlier one; its crawler may linger on it. Says what was known of it.
-    pub(crate) fn let_go(&self, public_id: &str, fence: Fence) -> Option<Held> {
-        let mut held = self.held_jobs();
-        held.get(public_id).filter(|held| held.fence <= fence)?;
-        let gone = held.remove(public_id)?;
-        self.linger(public_id, &gone);
-        Some(gone)
-    }
-
-    /// The same for all it holds. Gives their rows.
-    pub(crate) fn let_go_of_all(&self) -> Vec<JobKey> {
-        let mut held = self.held_jobs();
-        let gone = held.drain();
-        gone.map(|(public_id, held)| {
-            self.linger(&public_id, &held);
-            held.key
-        })
-        .collect()
-    }
-
-    /// Everything it holds at this moment.
-    pub(crate) fn all_held(&self) -> Vec<(String, Held)> {
-        let held = self.held_jobs();
-        held.iter().map(|(id, held)| (id.clone(), held.clone())).collect()
-    }
-
-    /// The public id of a held job.
-    pub(crate) fn name_of(&self, job: JobKey) -> Option<String> {
-        let held = self.held_jobs();
-        held.iter().find(|(_, held)| held.key == job).map(|(id, _)| id.clone())
-    }
-
-    pub(crate) fn lease(&self, held: &Held) -> Lease {
-        Lease {
-            session: self.key,
-            fence: held.fence,
-        }
-    }
-
     /// As it is shown.
     pub fn info(&self) -> SessionInfo {
         let said = self.said().clone();
-        let mut jobs: Vec<_> = self.held_jobs().keys().cloned().collect();
-        jobs.sort();
         SessionInfo {
             name: self.name.clone(),
             connection: self.peer.connection,
@@ -321,87 +341,13 @@ impl Session {
             messages: self.messages.load(Ordering::Relaxed),
             active_jobs: said.active_jobs,
             system_status: said.system_status,
-            jobs,
+            jobs: self.jobs(),
             lingering: self.peer.lingering(),
-            capabilities: self.capabilities.clone(),
+            capabilities: self.capabilities(),
+            dialect: self.peer.dialect(),
+            greeting: self.greeting.clone(),
+            epoch: self.epoch,
+            high_water: self.peer.numbers.settled(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::peer::{Outbound, SendError};
-
-    struct Nowhere;
-
-    impl Outbound for Nowhere {
-        fn try_send(&self, _: Bytes) -> Result<(), SendError> {
-            Err(SendError::Closed)
-        }
-    }
-
-    fn session() -> Arc<Session> {
-        let peer = Peer::new(1, None, Arc::new(Nowhere));
-        Session::new(SessionKey(1), "legacy-1".into(), peer, Arc::new(Capabilities::any(2)))
-    }
-
-    fn held(fence: i64) -> Held {
-        Held {
-            key: JobKey(1),
-            fence: Fence(fence),
-            attempt: 0,
-            started: false,
-            ending: false,
-            credential: None,
-        }
-    }
-
-    #[test]
-    fn news_of_an_earlier_lease_do_not_touch_a_later_one() {
-        let session = session();
-        session.hold("a".to_owned(), held(3));
-        session.update("a", Fence(1), |held| held.started = true);
-        assert!(session.let_go("a", Fence(2)).is_none());
-        assert!(!session.held("a").unwrap().started);
-        session.update("a", Fence(3), |held| held.started = true);
-        assert!(session.held("a").unwrap().started);
-        let known = session
-            .let_go("a", Fence(4))
-            .expect("an end comes with the fence after it");
-        assert_eq!(known.fence, Fence(3));
-        assert!(session.let_go("a", Fence(4)).is_none());
-        assert_eq!(session.held_count(), 0);
-    }
-
-    #[test]
-    fn a_job_lingers_until_its_crawler_ends_it_or_holds_it_again() {
-        let session = session();
-        for (id, started) in [("ended", true), ("not begun", false), ("a", true), ("b", true)] {
-            session.hold(id.to_owned(), Held { started, ..held(1) });
-        }
-        assert!(session.end("ended").is_some() && session.end("other").is_none());
-        for id in ["ended", "not begun", "a", "b"] {
-            assert!(session.works_on(id));
-            session.let_go(id, Fence(2)).unwrap();
-        }
-        assert_eq!(session.info().lingering, ["a", "b"]);
-        assert!(session.works_on("a") && !session.works_on("ended"));
-        session.hold("a".to_owned(), held(3));
-        assert!(session.peer.end_lingering("b") && !session.peer.end_lingering("b"));
-        assert_eq!((session.info().lingering, session.held_count()), (vec![], 1));
-    }
-
-    #[tokio::test]
-    async fn so_many_jobs_are_remembered_as_not_held() {
-        let session = session();
-        for job in 0..=NOT_HELD_MAX {
-            session.note_not_held(&job.to_string(), "gone");
-        }
-        assert_eq!(session.not_held(&NOT_HELD_MAX.to_string()).as_deref(), Some("gone"));
-        assert_eq!(session.not_held("other"), None);
-        assert!(session.not_held.lock().unwrap().len() <= NOT_HELD_MAX);
     }
 }

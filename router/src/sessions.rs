@@ -7,10 +7,11 @@ use crawlwire_progress::store::{NewSession, Outcome, StoreError};
 use crawlwire_progress::{Op, SessionKey};
 use crawlwire_protocol::{Category, Severity};
 
-use crate::context::Shared;
 use crate::event::Event;
-use crate::peer::Peer;
+use crate::outgoing::part;
+use crate::peer::{Closing, Peer};
 use crate::session::Session;
+use crate::shared::Shared;
 use crate::timers;
 
 /// The sessions of this server. Bounded by the number of connections.
@@ -22,12 +23,38 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, session: Arc<Session>) {
-        self.lock().insert(session.key, session);
+    /// Adds a connection of a session. Gives the earlier one that it takes the place of.
+    ///
+    /// # Errors
+    /// When a later one is there already.
+    pub(crate) fn add(&self, session: Arc<Session>) -> Result<Option<Arc<Session>>, ()> {
+        let mut sessions = self.lock();
+        if sessions
+            .get(&session.key)
+            .is_some_and(|other| other.epoch > session.epoch)
+        {
+            return Err(());
+        }
+        Ok(sessions.insert(session.key, session))
     }
 
-    pub(crate) fn remove(&self, key: SessionKey) {
-        self.lock().remove(&key);
+    /// Removes a connection of a session; a later one stays.
+    pub(crate) fn remove(&self, session: &Session) {
+        let mut sessions = self.lock();
+        if sessions
+            .get(&session.key)
+            .is_some_and(|known| known.epoch == session.epoch)
+        {
+            sessions.remove(&session.key);
+        }
+    }
+
+    /// Whether no later connection of the session came to this server.
+    pub(crate) fn is_current(&self, session: &Session) -> bool {
+        let sessions = self.lock();
+        sessions
+            .get(&session.key)
+            .is_none_or(|known| known.epoch <= session.epoch)
     }
 
     pub(crate) fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
@@ -72,13 +99,16 @@ pub(crate) async fn open(shared: &Shared, peer: &Arc<Peer>) -> Result<Arc<Sessio
         server: shared.config.server.clone(),
         capabilities: (*capabilities).clone(),
         confirms: peer.confirms,
+        instance: None,
     };
-    let Outcome::SessionOpened(key) = shared.commit(Op::OpenSession(new)).await? else {
+    let Outcome::SessionOpened(opened) = shared.commit(Op::OpenSession(new)).await? else {
         return Err(StoreError::Broken("no session was opened".to_owned()));
     };
-    let session = Session::new(key, name.clone(), peer.clone(), capabilities);
+    let able = (capabilities, peer.confirms);
+    let session = Session::new(opened.session, name.clone(), peer.clone(), able, None);
     peer.enter(session.clone());
-    shared.sessions.add(session.clone());
+    // Nobody else has this key: it was made for this session.
+    let _ = shared.sessions.add(session.clone());
     tracing::info!(session = %name, identity = peer.identity, "session opened");
     shared.publish(Event::SessionOpened { name });
     shared.wake.notify_one();
@@ -104,35 +134,69 @@ pub(crate) async fn close(shared: &Shared, peer: &Peer) {
         shared.live().forget(job);
     }
     tracing::info!(session = %session.name, "session's connection is gone");
-    shared.publish(Event::SessionClosed {
-        name: session.name.clone(),
-    });
-    if let Err(error) = shared.commit(Op::Disconnect(session.key)).await {
+    if shared.sessions.is_current(&session) {
+        shared.publish(Event::SessionClosed {
+            name: session.name.clone(),
+        });
+    }
+    if let Err(error) = shared.commit(Op::Disconnect(session.reference())).await {
         tracing::warn!(%error, session = %session.name, "disconnect not written; the lease will run out by itself");
     }
     // Not before: a new connection of this process waits for this one as long as the store holds it for connected.
     session.left();
-    shared.sessions.remove(session.key);
+    shared.sessions.remove(&session);
 }
 
-/// The store holds a session for disconnected, or does not know it, and its connection stands. That should not be: another
-/// server goes by the name of this one, or somebody edited the rows. The crawler's next message, at its next heartbeat at
-/// the latest, opens a new session, as the first one did; what it still works on it may take over by naming it, if it can be
-/// known to be the same process.
-pub(crate) fn lost(shared: &Shared, session: &Session) {
+/// The store holds a session for disconnected, or does not know it, or another connection speaks for it, and this
+/// connection stands.
+///
+/// A crawler of the session dialect may have come to another server: then this connection is of no use any more. Else
+/// something is wrong: another server goes by the name of this one, or somebody edited the rows. Then a crawler of the
+/// session dialect comes back, and has what it had. One of the base dialect is a new session at its next message, at its
+/// next heartbeat at the latest; what it still works on it may take over by naming it, if it can be known to be the same
+/// process.
+pub(crate) async fn lost(shared: &Shared, session: &Arc<Session>) {
     let peer = &session.peer;
-    tracing::error!(session = %session.name, "the store does not hold this session for connected; a new one will be opened");
-    let kind = (Category::Internal, Severity::High);
-    let message = "the store lost the session of a connection that stands";
-    shared.log_error(peer, kind, "session_lost", None, message);
+    let replaced = peer.speaks_session() && speaks_elsewhere(shared, session).await;
+    if !replaced {
+        tracing::error!(session = %session.name, "the store does not hold this session for connected");
+        let kind = (Category::Internal, Severity::High);
+        let message = "the store lost the session of a connection that stands";
+        shared.log_error(peer, kind, "session_lost", None, message);
+    }
     session.leave();
-    peer.forget_session(session);
     for job in session.let_go_of_all() {
         shared.live().forget(job);
+    }
+    if peer.speaks_session() {
+        // It stays a session that is leaving, so that nothing it still says is taken for a greeting.
+        let why = if replaced {
+            Closing::Replaced
+        } else {
+            Closing::SessionLost
+        };
+        part(shared, peer, why).await;
+    } else {
+        peer.forget_session(session);
     }
     shared.publish(Event::SessionClosed {
         name: session.name.clone(),
     });
     session.left();
-    shared.sessions.remove(session.key);
+    shared.sessions.remove(session);
+}
+
+/// Sessions that are looked at to find out who speaks for one. It is among the newest.
+const SESSIONS_MAX: usize = 10_000;
+
+async fn speaks_elsewhere(shared: &Shared, session: &Session) -> bool {
+    match shared.store.sessions(SESSIONS_MAX).await {
+        Ok(views) => views
+            .iter()
+            .any(|view| view.key == session.key && view.epoch > session.epoch),
+        Err(error) => {
+            tracing::warn!(%error, "sessions not read");
+            false
+        }
+    }
 }

@@ -9,9 +9,10 @@ use crawlwire_progress::{JobKey, Op, State, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{Shared, wall_clock};
 use crate::reconcile::reconcile;
 use crate::sessions;
+use crate::shared::{Shared, wall_clock};
+use crate::wishes;
 
 /// Sessions renewed by one operation, so that none grows without bound.
 const RENEW_MAX: usize = 500;
@@ -103,7 +104,7 @@ async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), 
                 let session = fact.session.map(|key| key.0);
                 tracing::warn!(job = fact.public_id, arrow = %fact.arrow, session, state = %fact.state, "lease ended by time");
             }
-            shared.publish_fact(fact);
+            wishes::announce(shared, fact).await;
         }
         if count < SWEEP_MAX {
             break;
@@ -118,8 +119,8 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
     let mut heard = shared.sessions.all();
     heard.retain(|session| session.take_heard());
     for group in heard.chunks(RENEW_MAX) {
-        let keys = group.iter().map(|session| session.key).collect();
-        let lost = match shared.commit(Op::Renew(keys)).await {
+        let heard = group.iter().map(|session| session.reference()).collect();
+        let lost = match shared.commit(Op::Renew(heard)).await {
             Ok(Outcome::Renewed { lost }) => lost,
             Ok(_) => Vec::new(),
             Err(error) => {
@@ -129,12 +130,12 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
             }
         };
         for session in group {
-            if !lost.contains(&session.key) {
+            if !lost.contains(&session.reference()) {
                 if session.note_renewed() {
                     shared.wake.notify_one();
                 }
             } else if !session.is_leaving() {
-                sessions::lost(shared, session);
+                sessions::lost(shared, session).await;
             }
         }
     }
@@ -188,9 +189,11 @@ pub(crate) async fn flush_progress(shared: &Shared) {
     }
 }
 
+/// In the session dialect a start may have failed and be on its way again; whether a job is lost there is told by the rows
+/// alone.
 fn forget_late(shared: &Shared, job: JobKey, lease: Lease, report: &ProgressView) {
     if let Some(session) = shared.sessions.get(lease.session)
-        && let Some(public_id) = session.name_of(job)
+        && let Some(public_id) = session.name_of(job).filter(|_| !session.peer.speaks_session())
     {
         shared.lose(&session, &public_id, lease.fence);
     }

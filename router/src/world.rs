@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use crawlwire_progress::admit::{Condition, Crawler, World};
 use crawlwire_progress::{AccountKey, StoreError};
 
-use crate::context::Shared;
 use crate::session::Session;
+use crate::shared::Shared;
 
 /// Sessions that are looked at to explain why a job waits. More of them would not make the answer better.
 const SESSIONS_MAX: usize = 10_000;
@@ -32,7 +32,7 @@ fn crawler(shared: &Shared, session: &Session) -> Crawler {
     Crawler {
         session: session.key,
         name: session.name.clone(),
-        capabilities: session.capabilities.clone(),
+        capabilities: session.capabilities(),
         busy: session.held_count() + lingering.len(),
         lingering,
         condition,

@@ -373,6 +373,7 @@ async fn every_waiting_job_has_its_reason() {
             ..Capabilities::any(1)
         },
         confirms: false,
+        instance: None,
     }));
     let session = "far".to_owned();
     assert_eq!(

@@ -162,7 +162,7 @@ async fn a_session_that_the_store_lost_is_opened_anew() {
     done(crawler.say(say::started("a")).await);
     let old = crawler.peer.session().unwrap();
     server.renewed().await;
-    server.store.elsewhere(Op::Disconnect(old.key));
+    server.store.elsewhere(Op::Disconnect(old.reference()));
     done(crawler.say(say::heartbeat()).await);
     until("the session to be given up", || crawler.peer.session().is_none()).await;
     assert_eq!(crawler.lingering(), ["a"]);
@@ -188,7 +188,7 @@ async fn a_lost_session_without_a_name_keeps_the_slots_of_what_it_runs_busy() {
     done(crawler.say(say::started("a")).await);
     server.renewed().await;
     let old = crawler.peer.session().unwrap();
-    server.store.elsewhere(Op::Disconnect(old.key));
+    server.store.elsewhere(Op::Disconnect(old.reference()));
     done(crawler.say(say::heartbeat()).await);
     until("the session to be given up", || crawler.peer.session().is_none()).await;
     done(crawler.say(say::heartbeat()).await);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crawlwire_progress::store::Paging;
 use crawlwire_progress::{Arrow, Policy, State, Store, StoreError};
-use crawlwire_protocol::{Category, CrawlerMessage, decode};
+use crawlwire_protocol::{Category, CrawlerMessage, Dialect, decode};
 use crawlwire_router::RouterConfig;
 
 use support::*;
@@ -205,8 +205,11 @@ async fn a_crawler_that_comes_meanwhile_is_let_in_afterwards() {
     server.store.leave();
     let mut crawler = server.connect(None);
     let (router, peer) = (server.router.clone(), crawler.peer.clone());
-    let message = decode::<CrawlerMessage>(say::heartbeat().as_bytes()).unwrap();
-    let said = tokio::spawn(async move { router.call(&peer, message).await.await });
+    let message = decode::<CrawlerMessage>(say::heartbeat().as_bytes(), Dialect::Base).unwrap();
+    let said = tokio::spawn(async move {
+        let answered = router.call(&peer, message).await.await;
+        router.conclude(&peer, answered).await
+    });
     server.store.turns_away(5).await;
     assert!(crawler.peer.session().is_none());
     server.store.come_back();

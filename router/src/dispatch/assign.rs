@@ -8,13 +8,13 @@ use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::{Holder, Outcome, Rejection, Ticket};
 use crawlwire_progress::view::ReadyJob;
 use crawlwire_progress::{CredentialKey, Fact, Op};
-use crawlwire_protocol::message::JobAssignment;
-use crawlwire_protocol::{AccessToken, Envelope, JobId, WebAppMessage};
+use crawlwire_protocol::AccessToken;
 
-use crate::context::Shared;
-use crate::middleware::Middleware;
-use crate::router::send;
+use super::assignment;
+use crate::outgoing::send;
+use crate::peer::SendError;
 use crate::session::{Held, Session};
+use crate::shared::Shared;
 
 /// A claim that was given to the store.
 pub(super) struct Claim {
@@ -86,7 +86,7 @@ pub(super) async fn claim(
 ) -> Claim {
     let op = Op::Claim {
         job: job.key,
-        session: session.key,
+        session: session.reference(),
         name: session.name.clone(),
     };
     Claim {
@@ -100,7 +100,7 @@ pub(super) async fn claim(
 
 impl Claim {
     /// Waits for the commit and sends the assignment. Says whether the session has the job now.
-    pub(super) async fn hand_over(self, shared: &Shared, chain: &[Arc<dyn Middleware>]) -> bool {
+    pub(super) async fn hand_over(self, shared: &Shared) -> bool {
         let Self {
             job,
             session,
@@ -130,11 +130,19 @@ impl Claim {
         // Remembered before it is sent: the crawler may answer at once.
         session.hold(job.public_id.clone(), held(&fact, &job, token_version));
         shared.publish_fact(fact.clone());
-        match send(shared, chain, &session.peer, assignment(&job, token)).await {
+        let message = assignment::first(shared, &session, &job, &fact, token).await;
+        match send(shared, &session.peer, message).await {
             Ok(()) => {
                 tracing::info!(session = %session.name, job = job.public_id, fence = fact.fence.0, "job assigned");
                 shared.counters.assigned.fetch_add(1, Ordering::Relaxed);
                 true
+            }
+            Err(SendError::Closed) if session.greeting.is_some() => {
+                // It comes back for the job, perhaps at this very moment over another connection; or its lease, which is
+                // short by now, runs out.
+                tracing::info!(session = %session.name, job = job.public_id, "not sent, the crawler is away");
+                session.let_go(&fact.public_id, fact.fence);
+                false
             }
             Err(error) => {
                 tracing::warn!(session = %session.name, job = job.public_id, %error, "not sent, job taken back");
@@ -147,30 +155,8 @@ impl Claim {
 
 fn held(fact: &Fact, job: &ReadyJob, version: i64) -> Held {
     Held {
-        key: fact.job,
-        fence: fact.fence,
-        attempt: fact.attempt,
-        started: false,
-        ending: false,
         credential: job.credential.map(|key| (key, version)),
-    }
-}
-
-fn assignment(job: &ReadyJob, access_token: AccessToken) -> Envelope<WebAppMessage> {
-    let assignment = JobAssignment {
-        job_id: job.public_id.clone(),
-        job_type: job.spec.job_type,
-        entity_id: job.spec.entity_id.clone(),
-        namespace_path: job.spec.namespace_path.clone(),
-        gitlab_host: job.spec.host.clone(),
-        access_token,
-        priority: job.spec.priority,
-        resume: job.resume,
-    };
-    let job_id = JobId::new(job.public_id.clone());
-    Envelope {
-        job_id,
-        ..Envelope::now(WebAppMessage::JobAssignment(assignment))
+        ..Held::new(fact.job, fact.fence, fact.attempt)
     }
 }
 
@@ -181,9 +167,15 @@ async fn take_back(shared: &Shared, session: &Session, fact: Fact) {
         fence: fact.fence,
     };
     session.let_go(&fact.public_id, fact.fence);
+    if !shared.sessions.is_current(session) {
+        // Its crawler came back over another connection, and was told of the job there.
+        return;
+    }
     session.rest();
     match shared.commit(Op::Release { job: fact.job, holder }).await {
-        Ok(Outcome::Moved(fact)) => shared.publish_fact(fact),
+        Ok(Outcome::Moved(fact)) => {
+            shared.publish_fact(fact);
+        }
         Ok(outcome) => tracing::debug!(job = fact.public_id, ?outcome, "nothing to take back"),
         Err(error) => tracing::warn!(job = fact.public_id, %error, "not taken back; the lease will run out"),
     }

@@ -3,6 +3,7 @@
 //! Lanes take turns, see [`turns`]. Who may run a job is decided by [`admit`], which `explain` follows as well.
 
 mod assign;
+pub(crate) mod assignment;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,15 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::assign::{Claim, Tokens};
 use self::turns::Turns;
-use crate::context::{Shared, wall_clock};
-use crate::middleware::Middleware;
 use crate::session::Session;
+use crate::shared::{Shared, wall_clock};
 use crate::world;
 
-/// The chain of middleware as it is now.
-type Chain<'a> = &'a (dyn Fn() -> Arc<[Arc<dyn Middleware>]> + Send + Sync);
-
-pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationToken) {
+pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     let mut turns = Turns::new(shared.config.job_queue_size);
     let mut tokens = Tokens::default();
     loop {
@@ -35,7 +32,7 @@ pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationTok
             () = tokio::time::sleep(shared.config.sweep_interval) => {}
         }
         loop {
-            match round(shared, chain, &mut turns, &mut tokens, &stop).await {
+            match round(shared, &mut turns, &mut tokens, &stop).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -54,7 +51,6 @@ pub(crate) async fn run(shared: &Shared, chain: Chain<'_>, stop: CancellationTok
 /// over at least one job, or begins the next turn of lanes that could be served, or is the last.
 async fn round(
     shared: &Shared,
-    chain: Chain<'_>,
     turns: &mut Turns,
     tokens: &mut Tokens,
     stop: &CancellationToken,
@@ -71,10 +67,9 @@ async fn round(
         page.waiting.retain(|lane, _| !aside.contains(lane));
         let claims = page.give_out(shared, turns, tokens).await;
         let slots_left = world::free_slots(&page.world.crawlers) > 0;
-        let chain = chain();
         claimed |= !claims.is_empty();
         for (lane, claim) in claims {
-            if claim.hand_over(shared, &chain).await {
+            if claim.hand_over(shared).await {
                 handed_over = true;
             } else {
                 turns.give_back(lane);

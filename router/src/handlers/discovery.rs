@@ -2,7 +2,7 @@ use crawlwire_progress::Op;
 use crawlwire_protocol::message::{DiscoveredJob, JobsDiscovered};
 use uuid::Uuid;
 
-use super::{ensure_started, give, handler, speaking};
+use super::{give, handler, implied_start, speaking};
 use crate::context::Context;
 use crate::handler::{Handled, Inbound};
 
@@ -14,25 +14,18 @@ async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDi
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
-    let started = ensure_started(context, &speaking).await;
+    let mut ops = Vec::from_iter(implied_start(&speaking));
     let items = discovered
         .discovered_jobs
         .iter()
         .map(|item| (Uuid::now_v7().to_string(), storable(item)))
         .collect();
-    let op = Op::Discover {
+    ops.push(Op::Discover {
         parent: speaking.held.key,
-        holder: context.holder(&speaking.session, &speaking.held),
+        holder: speaking.session.holder(&speaking.held),
         items,
-    };
-    let found = give(context, op, &speaking).await;
-    match (started, found) {
-        (Some(Handled::Pending(started)), Handled::Pending(found)) => Handled::Pending(Box::pin(async move {
-            started.await;
-            found.await
-        })),
-        (_, found) => found,
-    }
+    });
+    give(context, ops, &speaking).await
 }
 
 /// PostgreSQL keeps no NUL in a text. Other databases are not treated otherwise, so that a crawl is the same everywhere.

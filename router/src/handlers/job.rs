@@ -6,10 +6,11 @@ use crawlwire_protocol::message::{JobCompleted, JobFailed, JobStarted, ProgressD
 use crawlwire_protocol::{Category, Severity};
 use serde_json::json;
 
-use super::{ending, ensure_started, give, handler, speaking};
-use crate::context::{Context, wall_clock};
+use super::{ending, give, handler, implied_start, speaking};
+use crate::context::Context;
 use crate::handler::{Handled, Inbound, Processed};
 use crate::session::Held;
+use crate::shared::wall_clock;
 
 /// What is kept of a job's end, in bytes: it is shown in lists, and a line may be a thousand times longer.
 const NAME_BYTES_MAX: usize = 256;
@@ -25,9 +26,10 @@ async fn on_started(context: &Context, message: &Inbound, _: &JobStarted) -> Han
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
-    ensure_started(context, &speaking)
-        .await
-        .unwrap_or_else(|| Handled::Done(Processed::done()))
+    match implied_start(&speaking) {
+        Some(start) => give(context, vec![start], &speaking).await,
+        None => Handled::Done(Processed::done()),
+    }
 }
 
 async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompleted) -> Handled {
@@ -50,13 +52,13 @@ async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompl
     });
     let op = Op::Finish {
         job: held.key,
-        holder: context.holder(session, held),
+        holder: session.holder(held),
         ending: Ending::Completed {
             result: result.to_string(),
         },
         progress: Some(progress),
     };
-    give(context, op, &speaking).await
+    give(context, vec![op], &speaking).await
 }
 
 async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> Handled {
@@ -90,19 +92,19 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
     );
     let op = Op::Finish {
         job: held.key,
-        holder: context.holder(session, held),
+        holder: session.holder(held),
         ending: Ending::Failed {
             error: told.to_string(),
             recoverable: error.is_recoverable,
         },
         progress,
     };
-    give(context, op, &speaking).await
+    give(context, vec![op], &speaking).await
 }
 
 /// The last report of a job that went wrong: what the crawler says at the end, or else what it said before, which may not
 /// be written yet.
-async fn last_report(
+pub(super) async fn last_report(
     context: &Context,
     held: &Held,
     lease: Lease,

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use crawlwire_protocol::message::JobProgress;
 
-use super::{ensure_started, handler, speaking};
-use crate::context::{Context, wall_clock};
+use super::{give, handler, implied_start, speaking};
+use crate::context::Context;
 use crate::event::Event;
-use crate::handler::{Handled, Inbound, Processed};
+use crate::handler::{Handled, Inbound, Processed, marks};
+use crate::shared::wall_clock;
 
 handler!(OnProgress, JobProgress, on_progress);
 
@@ -15,7 +16,10 @@ async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress)
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
-    let started = ensure_started(context, &speaking).await;
+    let started = match implied_start(&speaking) {
+        Some(start) => Some(give(context, vec![start], &speaking).await),
+        None => None,
+    };
     let held = &speaking.held;
     let lease = speaking.session.lease(held);
     // A start that was just given counts already.
@@ -26,11 +30,13 @@ async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress)
     let view = context
         .shared
         .live()
-        .report(held.key, lease, attempt, report, wall_clock());
-    context.shared.publish(Event::Progress {
-        job: held.key,
-        public_id: speaking.job.to_string(),
-        progress: Arc::new(view),
-    });
+        .report(held.key, (lease, attempt), marks(message).n, report, wall_clock());
+    if let Some(view) = view {
+        context.shared.publish(Event::Progress {
+            job: held.key,
+            public_id: speaking.job.to_string(),
+            progress: Arc::new(view),
+        });
+    }
     started.unwrap_or_else(|| Handled::Done(Processed::done()))
 }

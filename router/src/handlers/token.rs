@@ -1,10 +1,10 @@
 use crawlwire_progress::{CredentialKey, StoreError};
 use crawlwire_protocol::message::{TokenRefreshRequest, TokenRefreshResponse};
-use crawlwire_protocol::{AccessToken, Envelope, WebAppMessage};
+use crawlwire_protocol::{AccessToken, Envelope, FenceNo, Marks, WebAppMessage};
 
 use super::{Speaking, handler, speaking};
 use crate::context::Context;
-use crate::handler::{Handled, Inbound, Processed};
+use crate::handler::{Handled, Inbound, Processed, marks};
 
 handler!(OnRefreshRequest, TokenRefreshRequest, on_refresh_request);
 
@@ -34,7 +34,14 @@ async fn on_refresh_request(context: &Context, message: &Inbound, _: &TokenRefre
         expires_at: None,
         refresh_successful,
     };
-    let envelope = Envelope::for_job(speaking.job, WebAppMessage::TokenRefreshResponse(response));
+    let envelope = Envelope {
+        marks: Marks {
+            fence: FenceNo::new(speaking.held.fence.0),
+            n: marks(message).n,
+            seq: None,
+        },
+        ..Envelope::for_job(speaking.job, WebAppMessage::TokenRefreshResponse(response))
+    };
     Handled::Done(Processed::reply(envelope))
 }
 

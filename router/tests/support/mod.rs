@@ -4,18 +4,22 @@
 pub(crate) mod say;
 pub(crate) mod store;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{NewJob, Outcome, Paging};
+use crawlwire_progress::store::{BoxFuture, NewJob, Outcome, Paging};
 use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView, ProgressView};
 use crawlwire_progress::{Arrow, Fact, Policy, Store};
 use crawlwire_protocol::message::{JobAssignment, JobType, TokenRefreshResponse};
-use crawlwire_protocol::{AccessToken, CrawlerMessage, Decoded, Envelope, WebAppMessage, decode};
-use crawlwire_router::{Event, Outbound, Peer, Pending, Processed, Router, RouterConfig, SendError};
+use crawlwire_protocol::{
+    AccessToken, CrawlerMessage, Decoded, Dialect, Envelope, WebAppMessage, decode, fingerprint, peek,
+};
+use crawlwire_router::{
+    Closing, Event, Origin, Outbound, Peer, Pending, Processed, Received, Router, RouterConfig, SendError,
+};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -128,12 +132,18 @@ impl Server {
         self.connect_as(|number, out| Peer::able(number, None, out, Arc::new(capabilities), confirms))
     }
 
+    /// A connection from somewhere.
+    pub(crate) fn connect_from(&self, origin: Origin) -> Crawler {
+        self.connect_as(|number, out| Peer::from(number, None, origin, out))
+    }
+
     fn connect_as(&self, peer: impl FnOnce(u64, Arc<Line>) -> Arc<Peer>) -> Crawler {
         let (sender, lines) = mpsc::channel(LINES);
         let out = Arc::new(Line {
             sender,
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            closing: OnceLock::new(),
         });
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         Crawler {
@@ -247,9 +257,15 @@ pub(crate) struct Line {
     sender: mpsc::Sender<Bytes>,
     pub(crate) full: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// Why the router ended the connection.
+    pub(crate) closing: OnceLock<Closing>,
 }
 
 impl Outbound for Line {
+    fn close(&self, why: Closing) {
+        let _ = self.closing.set(why);
+    }
+
     fn try_send(&self, line: Bytes) -> Result<(), SendError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(SendError::Closed);
@@ -264,15 +280,30 @@ impl Outbound for Line {
 pub(crate) struct Crawler {
     pub(crate) peer: Arc<Peer>,
     pub(crate) out: Arc<Line>,
-    router: Router,
+    pub(crate) router: Router,
     lines: mpsc::Receiver<Bytes>,
 }
 
 impl Crawler {
     /// Says one line; what comes of it is left to be awaited.
-    pub(crate) async fn begin(&self, line: String) -> Pending {
-        let message = decode::<CrawlerMessage>(line.as_bytes()).expect("a valid line");
-        soon("the router to take a line", self.router.call(&self.peer, message)).await
+    pub(crate) async fn begin(&self, line: String) -> BoxFuture<'static, Processed> {
+        let pending = self.take(&line).await;
+        let (router, peer) = (self.router.clone(), self.peer.clone());
+        Box::pin(async move {
+            let processed = router.conclude(&peer, pending.await).await;
+            router.acknowledge(&peer).await;
+            processed
+        })
+    }
+
+    /// Says one line as a connection does it, which concludes it later.
+    pub(crate) async fn take(&self, line: &str) -> Pending {
+        let dialect = self.peer.decide(peek(line.as_bytes()).type_name.as_deref());
+        let received = Received {
+            message: decode::<CrawlerMessage>(line.as_bytes(), dialect).expect("a valid line"),
+            fingerprint: Some(fingerprint(line.as_bytes())),
+        };
+        soon("the router to take a line", self.router.call(&self.peer, received)).await
     }
 
     /// Says one line and waits for what comes of it.
@@ -281,11 +312,15 @@ impl Crawler {
         soon("the effect of a line", pending).await
     }
 
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.peer.dialect().unwrap_or(Dialect::Base)
+    }
+
     /// The next line that the server sends, read by the rules of the protocol.
     pub(crate) async fn hear(&mut self) -> Envelope<WebAppMessage> {
         let line = soon("a line of the server", self.lines.recv()).await.expect("a line");
         assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
-        match decode::<WebAppMessage>(&line) {
+        match decode::<WebAppMessage>(&line, self.dialect()) {
             Ok(Decoded::Known(envelope)) => envelope,
             other => panic!("not a message: {other:?}"),
         }
@@ -308,7 +343,7 @@ impl Crawler {
             if let Ok(Decoded::Known(Envelope {
                 message: WebAppMessage::JobAssignment(assignment),
                 ..
-            })) = decode(&line)
+            })) = decode(&line, self.dialect())
             {
                 return Some(assignment);
             }
@@ -321,6 +356,21 @@ impl Crawler {
         match envelope.message {
             WebAppMessage::TokenRefreshResponse(response) => (envelope.job_id.unwrap().to_string(), response),
             other => panic!("not a token: {other:?}"),
+        }
+    }
+
+    /// The next line as it is.
+    pub(crate) async fn raw(&mut self) -> String {
+        let line = soon("a line of the server", self.lines.recv()).await.expect("a line");
+        String::from_utf8(line.to_vec()).unwrap()
+    }
+
+    /// The next line, if one is there already.
+    pub(crate) fn try_line(&mut self) -> Option<Envelope<WebAppMessage>> {
+        let line = self.lines.try_recv().ok()?;
+        match decode::<WebAppMessage>(&line, self.dialect()) {
+            Ok(Decoded::Known(envelope)) => Some(envelope),
+            other => panic!("not a message: {other:?}"),
         }
     }
 

@@ -9,10 +9,11 @@ use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, ReadyQuery, Ticket};
 use crawlwire_progress::view::{
-    AreaView, AuditView, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob, SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
+    SessionView, StateCounts,
 };
 use crawlwire_progress::{
-    AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, Store, StoreError, Timestamp,
+    AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, Store, StoreError, Timestamp, TokenKey,
 };
 use crawlwire_protocol::AccessToken;
 use tokio::sync::{Notify, oneshot, watch};
@@ -39,6 +40,8 @@ pub(crate) struct Probe {
     reading: watch::Sender<bool>,
     /// How many reads of held jobs and of reports came so far.
     reads: watch::Sender<usize>,
+    /// What becomes of the next operations of a name in place of what should.
+    failures: Mutex<VecDeque<(&'static str, Failure)>>,
     /// How many pages of queued jobs were read so far.
     pub(crate) pages: AtomicUsize,
 }
@@ -62,8 +65,21 @@ impl Probe {
             others: Notify::new(),
             reading: watch::Sender::new(true),
             reads: watch::Sender::new(0),
+            failures: Mutex::default(),
             pages: AtomicUsize::new(0),
         }
+    }
+
+    /// The next operation of this name fails; for each call one more.
+    pub(crate) fn fail(&self, name: &'static str, failure: Failure) {
+        self.failures.lock().unwrap().push_back((name, failure));
+    }
+
+    /// What becomes of an operation that is to fail.
+    fn failure(&self, op: &Op) -> Option<Failure> {
+        let mut failures = self.failures.lock().unwrap();
+        let at = failures.iter().position(|(name, _)| *name == name_of(op))?;
+        failures.remove(at).map(|(_, failure)| failure)
     }
 
     /// What another server does that shares the store: it is told of it, and nothing more.
@@ -181,6 +197,17 @@ impl Probe {
     }
 }
 
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It has no effect, and may have one later.
+    Unavailable,
+    /// It has its effect, and nobody hears of it.
+    InDoubt,
+    /// It has none and never will.
+    Broken,
+}
+
 pub(crate) struct KeptBack<'a>(&'a Probe);
 
 impl Drop for KeptBack<'_> {
@@ -215,6 +242,16 @@ impl Store for Probe {
                         .map(Committed::after_commit)
                         .map_err(|_| StoreError::Closed)
                 });
+            }
+            if let Some(failure) = self.failure(&op) {
+                if failure == Failure::InDoubt {
+                    self.carry_out(op);
+                }
+                let error = match failure {
+                    Failure::Broken => StoreError::Broken("no".to_owned()),
+                    _ => StoreError::Unavailable("lost".to_owned()),
+                };
+                return Box::pin(async { Err(error) }) as Ticket;
             }
             let name = name_of(&op);
             let outcome = self.carry_out(op);
@@ -286,6 +323,18 @@ impl Store for Probe {
             let held = self.inner.held(sessions).await;
             self.kept_back(held).await
         })
+    }
+
+    fn checkpoint(&self, job: JobKey) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        self.inner.checkpoint(job)
+    }
+
+    fn crawler_tokens(&self) -> BoxFuture<'_, Result<Vec<CrawlerToken>, StoreError>> {
+        self.inner.crawler_tokens()
+    }
+
+    fn crawler_token(&self, token: TokenKey) -> BoxFuture<'_, Result<Option<CrawlerToken>, StoreError>> {
+        self.inner.crawler_token(token)
     }
 
     fn audit(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AuditView>, StoreError>> {

@@ -8,26 +8,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use crawlwire_persistence::store::WriterStatistics;
 use crawlwire_persistence::{OpenError, SqlStore};
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::{Store, StoreError};
-use crawlwire_protocol::message::Shutdown;
 use crawlwire_protocol::{Envelope, WebAppMessage};
 use crawlwire_router::{Event, Handler, Middleware, Registration, Router, SendError};
-use crawlwire_transport::{BindError, CloseReason, Endpoint, Health, HealthThresholds, Listener, Pool};
+use crawlwire_transport::{BindError, CloseReason, Endpoint, Listener, Pool, TlsError, TlsServer};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::TokenRole;
 use crate::config::Config;
 use crate::connection::{DRAIN_MAX, Service};
-use crate::http::{self, Api, Hub};
+use crate::http::{Api, Hub};
 use crate::parts;
 use crate::status::Status;
+use crate::tasks::{accept, ended, serve_http, watch_health};
+use crate::token::{self, TokenError};
 
 /// How long dispatcher and timers get, last of all, to write what is in memory.
 const CORE_GRACE: Duration = Duration::from_secs(2);
@@ -52,6 +53,12 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Other machines can reach the address, and would not be asked who they are.
+    #[error("other machines can reach {0}: it needs require_tokens")]
+    TokensNeeded(SocketAddr),
     /// The configured group of the socket does not exist.
     #[error("socket_group: there is no group {0}")]
     Group(String),
@@ -144,6 +151,7 @@ pub struct Builder {
     config: Config,
     handlers: Vec<(String, Arc<dyn Handler>)>,
     middleware: Vec<Arc<dyn Middleware>>,
+    tls: Option<TlsServer>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -168,10 +176,17 @@ impl Builder {
         self
     }
 
+    /// Serves TCP with this TLS, in place of what the files of the configuration hold.
+    pub fn tls(mut self, tls: TlsServer) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Binds, opens the database, and serves.
     ///
     /// # Errors
-    /// When an address is taken, the database cannot be opened, or the data directory cannot be made.
+    /// When an address is taken or would be open to everybody, certificate or key cannot be used, the database cannot be
+    /// opened, or the data directory cannot be made.
     pub async fn start(self) -> Result<Server, StartError> {
         Server::start_with(self).await
     }
@@ -197,12 +212,13 @@ impl Server {
             config,
             handlers: Vec::new(),
             middleware: Vec::new(),
+            tls: None,
         }
     }
 
     async fn start_with(builder: Builder) -> Result<Self, StartError> {
         let config = Arc::new(builder.config);
-        let listeners = parts::bind(&config).await?;
+        let listeners = parts::bind(&config, builder.tls).await?;
         let http_listener = TcpListener::bind(config.http.addr)
             .await
             .map_err(|source| StartError::Http {
@@ -220,15 +236,8 @@ impl Server {
         }
         let pool = Pool::starting_at(config.connection.max_connections, parts::first_connection());
         let status = Arc::new(Status::started());
-        let (connections, drain, stop) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        let service = Service {
-            router: router.clone(),
-            pool: pool.clone(),
-            limits: parts::limits(&config),
-            invalid_max: config.messages.max_invalid,
-            tasks: connections.clone(),
-            drain: drain.clone(),
-        };
+        let service = Service::new(&config, router.clone(), pool.clone());
+        let (connections, drain, stop) = (service.tasks.clone(), service.drain.clone(), CancellationToken::new());
         let endpoints = listeners.iter().map(Listener::local_addr).collect();
         let core = {
             let (router, stop) = (router.clone(), stop.clone());
@@ -386,6 +395,23 @@ impl Server {
         self.store.statistics()
     }
 
+    /// Makes a token for crawlers, as `crawlwire token create` does: the text to give them. It is not kept.
+    ///
+    /// # Errors
+    /// When the name is taken, or the database is away.
+    pub async fn create_token(&self, name: &str, role: TokenRole, by: &str) -> Result<String, TokenError> {
+        token::create(&*self.store, name, role, by).await
+    }
+
+    /// Takes a token back, and closes the connections of this server that came with it.
+    ///
+    /// # Errors
+    /// When there is no such token, or the database is away.
+    pub async fn revoke_token(&self, name: &str, by: &str) -> Result<(), TokenError> {
+        token::revoke(&*self.store, name, by).await?;
+        Ok(self.router.check_tokens().await?)
+    }
+
     /// Adds a handler for a message type; see [`Router::register_handler`].
     pub fn register_handler(&self, type_name: &str, handler: Arc<dyn Handler>) -> Registration {
         self.router.register_handler(type_name, handler)
@@ -405,16 +431,8 @@ impl Server {
     /// the connections, writes what is in memory, and closes the database. Jobs that run keep their lease: after a
     /// restart their crawlers go on with them.
     pub async fn stop(self) {
-        self.router.stop_dispatching();
         self.status.stop();
-        let shutdown = Shutdown {
-            graceful: true,
-            timeout_seconds: DRAIN_MAX.as_secs_f64(),
-            reason: Some("the server is stopping".to_owned()),
-        };
-        let told = self
-            .send_to_all(&Envelope::now(WebAppMessage::Shutdown(shutdown)))
-            .await;
+        let told = self.router.drain(DRAIN_MAX, "the server is stopping").await;
         tracing::debug!(told, "crawlers told of the shutdown");
         self.drain.cancel();
         self.connections.close();
@@ -432,55 +450,4 @@ impl Server {
         self.store.close().await;
         tracing::info!("stopped");
     }
-}
-
-/// Waits for a task, but not for ever. One that has ended may have been waited for before.
-async fn ended<T>(task: JoinHandle<T>, grace: Duration, otherwise: &'static str) {
-    if !task.is_finished() && tokio::time::timeout(grace, task).await.is_err() {
-        tracing::warn!("{otherwise}");
-    }
-}
-
-async fn accept(listener: Listener, service: Service) {
-    loop {
-        let (stream, peer) = tokio::select! {
-            () = service.drain.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match service.pool.reserve() {
-            Ok(permit) => service.spawn(stream, peer, permit),
-            Err(error) => {
-                tracing::warn!(%peer, %error, reason = CloseReason::ConnectionLimit.as_str(), "connection refused");
-            }
-        }
-    }
-}
-
-/// Looks after the connections: notices who fell silent, and closes those whose crawler used to send heartbeats and
-/// has not for the whole timeout.
-async fn watch_health(pool: Pool, thresholds: HealthThresholds, every: Duration, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
-        }
-        for report in pool.sweep(&thresholds) {
-            if report.health != Health::Healthy {
-                tracing::info!(connection = %report.id, health = ?report.health, issues = ?report.issues, "not healthy");
-            }
-        }
-    }
-}
-
-fn serve_http(listener: TcpListener, api: Api, stop: CancellationToken) -> JoinHandle<io::Result<()>> {
-    let listener = listener.tap_io(|stream| {
-        // Small events should not wait for more; failing to say so costs only speed.
-        let _ = stream.set_nodelay(true);
-    });
-    tokio::spawn(async move {
-        let service = http::routes(api).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, service)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
-    })
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Config;
-use crate::validate::Direction;
+use crate::validate::{Direction, SpokenDialect};
 
 /// Exit status of a command line or configuration that is not valid.
 pub const EXIT_INVALID: u8 = 2;
@@ -48,13 +48,94 @@ pub enum Command {
     /// Run the server; the command when none is named
     #[command(after_help = AFTER_HELP)]
     Serve(ConfigFlags),
-    /// Judge messages of the base protocol, one JSON object per line
+    /// Judge recorded messages, one JSON object per line
     Validate(ValidateArgs),
     /// Show every setting, its value and where that comes from, or everything that is wrong
     ///
     /// Changes nothing and connects to nothing, so that a service manager can run it before start and reload.
     #[command(after_help = AFTER_HELP)]
     Config(ConfigFlags),
+    /// Make, show and take back the tokens of crawlers
+    ///
+    /// Works on the configured database, also while servers run on it.
+    #[command(subcommand, after_help = AFTER_HELP)]
+    Token(TokenCommand),
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    Create {
+        /// What to call it; each name can be used once
+        #[arg(value_parser = token_name)]
+        name: String,
+        /// What its bearers may do
+        #[arg(long, value_enum, default_value_t)]
+        role: TokenRole,
+        /// Print a JSON object with name, role and token
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        flags: ConfigFlags,
+    },
+    /// Show all tokens, newest first; not the secrets, which nobody has
+    List {
+        /// Print a JSON array of objects
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        flags: ConfigFlags,
+    },
+    /// Take a token back; servers close its connections within a moment
+    Revoke {
+        /// Its name
+        #[arg(value_parser = token_name)]
+        name: String,
+        #[command(flatten)]
+        flags: ConfigFlags,
+    },
+}
+
+impl TokenCommand {
+    /// Flags that say where the database is.
+    pub fn flags(&self) -> &ConfigFlags {
+        match self {
+            Self::Create { flags, .. } | Self::List { flags, .. } | Self::Revoke { flags, .. } => flags,
+        }
+    }
+}
+
+/// What the bearer of a token may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Run jobs
+    #[default]
+    Crawler,
+    /// Look on, and run none
+    Monitor,
+}
+
+impl TokenRole {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crawler => "crawler",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+/// Longest name of a token, in bytes: that of every name on the wire.
+const TOKEN_NAME_BYTES_MAX: usize = 128;
+
+fn token_name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.len() > TOKEN_NAME_BYTES_MAX || text.contains(char::is_control) {
+        return Err(format!(
+            "a name has 1 to {TOKEN_NAME_BYTES_MAX} bytes and no control characters"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// Flags that set something, and the one that names the file.
@@ -63,7 +144,7 @@ pub struct ConfigFlags {
     /// Path of the Unix socket that crawlers connect to
     #[arg(long, value_name = "PATH")]
     pub socket: Option<String>,
-    /// Also listen on TCP, on this machine only: localhost:8080, tcp://127.0.0.1:8080
+    /// Also listen on TCP: localhost:8080, tcp://127.0.0.1:8080; beyond this machine with TLS only
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
     /// Address of the HTTP interface
@@ -118,6 +199,9 @@ pub struct ValidateArgs {
     /// Who sends the messages
     #[arg(long, value_enum, default_value_t = Direction::Crawler)]
     pub direction: Direction,
+    /// Which dialect the connection speaks: session when it began with a hello
+    #[arg(long, value_enum, default_value_t)]
+    pub dialect: SpokenDialect,
     /// File to read; standard input when there is none, or when it is `-`
     pub file: Option<PathBuf>,
 }
@@ -173,22 +257,55 @@ mod tests {
     }
 
     #[test]
-    fn validate_takes_direction_and_file() {
-        let args = |direction, file: Option<&str>| {
+    fn validate_takes_direction_dialect_and_file() {
+        let args = |direction, dialect, file: Option<&str>| {
             Command::Validate(ValidateArgs {
                 direction,
+                dialect,
                 file: file.map(PathBuf::from),
             })
         };
-        assert_eq!(parse("crawlwire validate").unwrap(), args(Direction::Crawler, None));
+        assert_eq!(
+            parse("crawlwire validate").unwrap(),
+            args(Direction::Crawler, SpokenDialect::Base, None)
+        );
         assert_eq!(
             parse("crawlwire validate --direction web-app -").unwrap(),
-            args(Direction::WebApp, Some("-"))
+            args(Direction::WebApp, SpokenDialect::Base, Some("-"))
         );
         assert_eq!(
-            parse("crawlwire validate f.ndjson").unwrap(),
-            args(Direction::Crawler, Some("f.ndjson"))
+            parse("crawlwire validate --dialect session f.ndjson").unwrap(),
+            args(Direction::Crawler, SpokenDialect::Session, Some("f.ndjson"))
         );
+    }
+
+    #[test]
+    fn token_takes_an_act_a_name_and_where_the_database_is() {
+        let Command::Token(command) = parse("crawlwire token create eu-1 --role monitor --data-dir /d --json").unwrap()
+        else {
+            panic!("another command");
+        };
+        assert_eq!(command.flags().data_dir.as_deref(), Some("/d"));
+        let TokenCommand::Create { name, role, json, .. } = command else {
+            panic!("another act");
+        };
+        assert_eq!((name.as_str(), role, json), ("eu-1", TokenRole::Monitor, true));
+        let Command::Token(TokenCommand::Create { role, json, .. }) = parse("crawlwire token create eu-1").unwrap()
+        else {
+            panic!("another act");
+        };
+        assert_eq!((role, json), (TokenRole::Crawler, false));
+        let long = "x".repeat(TOKEN_NAME_BYTES_MAX);
+        for (name, fits) in [
+            ("", false),
+            (" ", false),
+            ("a\nb", false),
+            (&*long, true),
+            (&*format!("{long}x"), false),
+        ] {
+            let parsed = Cli::try_parse_from(["crawlwire", "token", "revoke", name]);
+            assert_eq!(parsed.is_ok(), fits, "{name:?}");
+        }
     }
 
     #[test]
@@ -198,6 +315,9 @@ mod tests {
             "crawlwire fly",
             "crawlwire --socket",
             "crawlwire validate --socket /x",
+            "crawlwire token",
+            "crawlwire token create",
+            "crawlwire token create a --role king",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), i32::from(EXIT_INVALID), "{line}");
         }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use crawlwire_server::cli::{self, Cli, Command, ConfigFlags, EXIT_INVALID, ValidateArgs};
+use crawlwire_server::cli::{self, Cli, Command, ConfigFlags, EXIT_INVALID, TokenCommand, ValidateArgs};
 use crawlwire_server::config::Config;
+use crawlwire_server::token::{self, TokenError};
 use crawlwire_server::{Server, telemetry, validate};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(&flags),
         Command::Validate(args) => judge(&args),
         Command::Config(flags) => show_config(&flags),
+        Command::Token(command) => tokens(&command),
     };
     done.unwrap_or_else(|error| {
         // Nobody may be reading; there is nowhere else to say it.
@@ -39,11 +41,36 @@ fn show_config(flags: &ConfigFlags) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn tokens(command: &TokenCommand) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(command.flags().given()) {
+        Ok((config, _)) => config,
+        Err(errors) => {
+            writeln!(io::stderr(), "{errors}")?;
+            return Ok(EXIT_INVALID.into());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    match runtime.block_on(token::run(&config, command, &mut out, &mut err)) {
+        // A token that nobody read is lost, a list is not.
+        Err(TokenError::Write(error))
+            if error.kind() == ErrorKind::BrokenPipe && matches!(command, TokenCommand::List { .. }) =>
+        {
+            Ok(ExitCode::SUCCESS)
+        }
+        done => done.map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from),
+    }
+}
+
 fn judge(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let output = io::stdout().lock();
+    let (dialect, direction) = (args.dialect.into(), args.direction);
     let run = match args.file.as_deref().filter(|path| *path != Path::new("-")) {
-        Some(path) => File::open(path).and_then(|file| validate::run(args.direction, BufReader::new(file), output)),
-        None => validate::run(args.direction, io::stdin().lock(), output),
+        Some(path) => File::open(path).and_then(|file| validate::run(dialect, direction, BufReader::new(file), output)),
+        None => validate::run(dialect, direction, io::stdin().lock(), output),
     };
     match run {
         Ok(outcome) if outcome.invalid == 0 => Ok(ExitCode::SUCCESS),

@@ -6,16 +6,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crawlwire_persistence::config::KEY_FILE_NAME;
 use crawlwire_persistence::{Database, DatabaseConfig, SqlStore};
 use crawlwire_progress::Policy;
-use crawlwire_router::{Retention, RouterConfig};
-use crawlwire_transport::{Endpoint, HealthThresholds, Limits, ListenOptions, Listener};
+use crawlwire_protocol::message::Feature;
+use crawlwire_router::{HelloConfig, RateLimit, Retention, RouterConfig};
+use crawlwire_transport::{
+    Budget, Endpoint, HealthThresholds, Keepalive, Limits, ListenOptions, Listener, PeerAllow, TlsServer,
+};
 
 use crate::app::StartError;
 use crate::config::Config;
+use crate::connection::{IN_FLIGHT_MAX, Rules};
 
 /// Progress is written this often: within the second that may be lost.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
-pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
+pub(crate) async fn bind(config: &Config, tls: Option<TlsServer>) -> Result<Vec<Listener>, StartError> {
     let connection = &config.connection;
     let group = match &connection.socket_group {
         None => None,
@@ -25,9 +29,20 @@ pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
         mode: connection.socket_mode.bits(),
         group,
         backlog: connection.backlog,
+        allowed: allowed(config),
+        tls: match tls {
+            Some(tls) => Some(tls),
+            None => load_tls(config)?,
+        },
+        keepalive: Some(keepalive(config)),
+        ..ListenOptions::default()
     };
     let mut listeners = vec![Listener::bind(&Endpoint::Unix(connection.socket_path.clone()), &options).await?];
     if let Some(address) = connection.tcp() {
+        // Checked with the configuration, which an embedding program may have changed since.
+        if !address.ip().to_canonical().is_loopback() && !config.security.require_tokens {
+            return Err(StartError::TokensNeeded(address));
+        }
         let endpoint = Endpoint::Tcp {
             host: address.ip().to_string(),
             port: address.port(),
@@ -35,6 +50,36 @@ pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
         listeners.push(Listener::bind(&endpoint, &options).await?);
     }
     Ok(listeners)
+}
+
+fn load_tls(config: &Config) -> Result<Option<TlsServer>, StartError> {
+    let security = &config.security;
+    match (&security.tls_cert_file, &security.tls_key_file) {
+        (Some(certificate), Some(key)) => {
+            let client_ca = security.tls_client_ca_file.as_deref();
+            Ok(Some(TlsServer::load(certificate, key, client_ca)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// None where the mode of the socket file alone decides.
+fn allowed(config: &Config) -> Option<PeerAllow> {
+    let (uids, gids) = (&config.security.allowed_uids, &config.security.allowed_gids);
+    (!uids.is_empty() || !gids.is_empty()).then(|| PeerAllow {
+        uids: uids.clone(),
+        gids: gids.clone(),
+    })
+}
+
+/// How the system finds out that the other end of a TCP connection is gone.
+fn keepalive(config: &Config) -> Keepalive {
+    let probes = Keepalive::default();
+    Keepalive {
+        idle: config.connection.keepalive_interval,
+        interval: config.connection.keepalive_timeout / probes.retries,
+        ..probes
+    }
 }
 
 /// The number of a group, from its number or from the group file.
@@ -48,20 +93,28 @@ fn group_id(name: &str) -> Option<u32> {
 }
 
 pub(crate) async fn open_database(config: &Config) -> Result<Arc<SqlStore>, StartError> {
+    Ok(Database::open(database_config(config)?).await?)
+}
+
+/// The same for a command that works for a moment, beside servers that may run on the database.
+pub(crate) async fn open_database_beside(config: &Config) -> Result<Arc<SqlStore>, StartError> {
+    Ok(Database::open_beside(database_config(config)?).await?)
+}
+
+fn database_config(config: &Config) -> Result<DatabaseConfig, StartError> {
     let data_dir = &config.general.data_dir;
     std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
         path: data_dir.display().to_string(),
         source,
     })?;
-    let database = DatabaseConfig {
+    Ok(DatabaseConfig {
         pool_size: config.database.connection_pool,
         query_timeout: config.database.query_timeout,
         transaction_timeout: config.database.transaction_timeout,
         server: server_name(config),
         policy: policy(config),
         ..DatabaseConfig::new(config.database.url.expose(), data_dir.join(KEY_FILE_NAME))
-    };
-    Ok(Database::open(database).await?)
+    })
 }
 
 /// The same after a restart, and unlike that of any other server: a socket path belongs to one server of a machine.
@@ -113,6 +166,40 @@ pub(crate) fn router_config(config: &Config) -> RouterConfig {
             max_job_age: config.cleanup.max_job_age,
             max_error_age: config.cleanup.max_error_log_age,
         },
+        hello: hello(config),
+        rate_limit: RateLimit {
+            per_second: config.messages.rate_limit,
+            burst: config.messages.rate_limit_burst,
+        },
+    }
+}
+
+/// What a crawler of the session protocol is told at the beginning.
+fn hello(config: &Config) -> HelloConfig {
+    let mut hello = HelloConfig {
+        heartbeat_interval: config.heartbeat.interval,
+        heartbeat_timeout: config.heartbeat.timeout,
+        max_message_bytes: config.messages.max_size as u64,
+        max_in_flight: IN_FLIGHT_MAX as u64,
+        max_in_flight_bytes: config.messages.buffer_size as u64,
+        tokens_required: config.security.require_tokens,
+        progress_interval: config.jobs.report_interval,
+        ..HelloConfig::default()
+    };
+    if config.messages.enable_compression {
+        hello.features.push(Feature::Zstd);
+    }
+    hello
+}
+
+pub(crate) fn rules(config: &Config) -> Rules {
+    Rules {
+        invalid_max: config.messages.max_invalid,
+        in_flight_bytes_max: config.messages.buffer_size,
+        line_bytes_max: config.messages.max_size,
+        first_line_timeout: config.connection.timeout,
+        hello_timeout: config.connection.hello_timeout,
+        tokens_on_tcp: config.security.require_tokens,
     }
 }
 
@@ -125,10 +212,13 @@ pub(crate) fn thresholds(config: &Config) -> HealthThresholds {
 }
 
 pub(crate) fn limits(config: &Config) -> Limits {
+    let half = config.messages.buffered_max / 2;
     Limits {
         max_line_bytes: config.messages.max_size,
-        connection_timeout: config.connection.timeout,
+        partial_line_timeout: config.connection.partial_line_timeout,
+        write_timeout: config.connection.timeout,
         heartbeat_interval: config.heartbeat.interval,
+        budget: Budget::new(half, half),
         ..Limits::default()
     }
 }

@@ -1,4 +1,4 @@
-//! `crawlwire validate`: judges lines of the base protocol, one verdict per line, in constant memory.
+//! `crawlwire validate`: judges lines of either dialect, one verdict per line, in constant memory.
 //!
 //! Each line that is not blank gives one JSON object: `{"line":1,"valid":true,"type":"heartbeat"}`, or
 //! `{"line":2,"valid":false,"errors":[{"path":"/data/active_jobs","message":"…"}]}`. `line` counts the lines of the
@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, BufWriter, ErrorKind, Write};
 
 use crawlwire_protocol::explain::{Explain, Violation, explain};
-use crawlwire_protocol::{CrawlerMessage, Decoded, WebAppMessage, decode};
+use crawlwire_protocol::{CrawlerMessage, Decoded, Dialect, WebAppMessage, decode};
 use serde::Serialize;
 
 /// Bytes of the longest line that is judged, without its newline; a longer one is invalid, and skipped without being
@@ -21,6 +21,25 @@ pub enum Direction {
     Crawler,
     /// The web application's side, that is the server, to a crawler
     WebApp,
+}
+
+/// Which dialect the lines are of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SpokenDialect {
+    /// The one without a greeting
+    #[default]
+    Base,
+    /// The one that begins with a hello
+    Session,
+}
+
+impl From<SpokenDialect> for Dialect {
+    fn from(dialect: SpokenDialect) -> Self {
+        match dialect {
+            SpokenDialect::Base => Self::Base,
+            SpokenDialect::Session => Self::Session,
+        }
+    }
 }
 
 /// What was judged. Nothing invalid means that all is well, an empty input too.
@@ -38,13 +57,14 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When the input cannot be read, or the output cannot be written for another reason than that its reader left.
-pub fn run(direction: Direction, input: impl BufRead, output: impl Write) -> io::Result<Outcome> {
+pub fn run(dialect: Dialect, direction: Direction, input: impl BufRead, output: impl Write) -> io::Result<Outcome> {
     let judge = match direction {
         Direction::Crawler => judge::<CrawlerMessage>,
         Direction::WebApp => judge::<WebAppMessage>,
     };
     let mut run = Run {
         judge,
+        dialect,
         output: BufWriter::new(output),
         number: 0,
         outcome: Outcome::default(),
@@ -63,7 +83,8 @@ enum Stop {
 }
 
 struct Run<W: Write> {
-    judge: fn(&[u8]) -> Judgement,
+    judge: fn(&[u8], Dialect) -> Judgement,
+    dialect: Dialect,
     output: BufWriter<W>,
     /// The line being read, from 1.
     number: u64,
@@ -105,7 +126,7 @@ impl<W: Write> Run<W> {
             let judgement = if line.length > LINE_BYTES_MAX {
                 too_long()
             } else {
-                (self.judge)(&line.held)
+                (self.judge)(&line.held, self.dialect)
             };
             self.outcome.lines += 1;
             self.outcome.invalid += u64::from(!judgement.valid);
@@ -175,8 +196,8 @@ struct Judgement {
     errors: Vec<Violation>,
 }
 
-fn judge<M: Explain>(line: &[u8]) -> Judgement {
-    match decode::<M>(line) {
+fn judge<M: Explain>(line: &[u8], dialect: Dialect) -> Judgement {
+    match decode::<M>(line, dialect) {
         Ok(decoded @ Decoded::Known(_)) => Judgement {
             valid: true,
             type_name: Some(decoded.type_name().to_owned()),
@@ -185,7 +206,7 @@ fn judge<M: Explain>(line: &[u8]) -> Judgement {
         _ => Judgement {
             valid: false,
             type_name: None,
-            errors: explain::<M>(line),
+            errors: explain::<M>(line, dialect),
         },
     }
 }
@@ -215,7 +236,7 @@ mod tests {
 
     fn verdicts(direction: Direction, input: impl BufRead) -> (Vec<Value>, Outcome) {
         let mut output = Vec::new();
-        let outcome = run(direction, input, &mut output).unwrap();
+        let outcome = run(Dialect::Base, direction, input, &mut output).unwrap();
         let lines = output.split_inclusive(|byte| *byte == b'\n');
         (
             lines.map(|line| serde_json::from_slice(line).unwrap()).collect(),
@@ -227,7 +248,7 @@ mod tests {
     fn a_verdict_is_one_line_in_the_promised_form() {
         let input = format!("{HEARTBEAT}\r\n\n \t\r\n{}\n{SHUTDOWN}", HEARTBEAT.replace('1', "-1"));
         let mut output = Vec::new();
-        let outcome = run(Direction::Crawler, input.as_bytes(), &mut output).unwrap();
+        let outcome = run(Dialect::Base, Direction::Crawler, input.as_bytes(), &mut output).unwrap();
         let expected = r#"{"line":1,"valid":true,"type":"heartbeat"}
 {"line":4,"valid":false,"errors":[{"path":"/data/active_jobs","message":"expected 0 or more"}]}
 {"line":5,"valid":false,"errors":[{"path":"/type","message":"not a message type of this direction"}]}
@@ -321,7 +342,7 @@ mod tests {
     fn a_blank_line_of_any_length_is_blank() {
         let blank = io::repeat(b' ').take(2 * LINE_BYTES_MAX as u64);
         assert_eq!(
-            run(Direction::WebApp, BufReader::new(blank), io::sink()).unwrap(),
+            run(Dialect::Base, Direction::WebApp, BufReader::new(blank), io::sink()).unwrap(),
             Outcome::default()
         );
     }
@@ -364,7 +385,7 @@ mod tests {
             written: Rc::clone(&written),
             seen: Rc::clone(&seen),
         };
-        run(Direction::Crawler, BufReader::new(slow), Shared(written)).unwrap();
+        run(Dialect::Base, Direction::Crawler, BufReader::new(slow), Shared(written)).unwrap();
         assert_eq!(*seen.borrow(), [0, 2, 3]);
     }
 
@@ -390,15 +411,29 @@ mod tests {
     #[test]
     fn a_reader_of_the_output_may_leave() {
         let input = format!("{SHUTDOWN}\n").repeat(3);
-        assert!(run(Direction::WebApp, input.as_bytes(), Failing(ErrorKind::BrokenPipe)).is_ok());
-        let error = run(Direction::WebApp, input.as_bytes(), Failing(ErrorKind::StorageFull)).unwrap_err();
+        assert!(
+            run(
+                Dialect::Base,
+                Direction::WebApp,
+                input.as_bytes(),
+                Failing(ErrorKind::BrokenPipe)
+            )
+            .is_ok()
+        );
+        let error = run(
+            Dialect::Base,
+            Direction::WebApp,
+            input.as_bytes(),
+            Failing(ErrorKind::StorageFull),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     }
 
     #[test]
     fn an_input_that_breaks_is_an_error() {
         let input = BufReader::new(SHUTDOWN.as_bytes().chain(Failing(ErrorKind::BrokenPipe)));
-        let error = run(Direction::WebApp, input, io::sink()).unwrap_err();
+        let error = run(Dialect::Base, Direction::WebApp, input, io::sink()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     }
 }

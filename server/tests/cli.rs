@@ -113,6 +113,57 @@ fn validate_gives_the_verdicts_of_the_corpus() {
     }
 }
 
+#[test]
+fn validate_judges_the_session_dialect_too() {
+    let corpus = include_str!("../../protocol/tests/fixtures/session/conformance.jsonl");
+    let rows: Vec<Row> = corpus
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect();
+    for (direction, argument) in [("crawler", "crawler"), ("web_app", "web-app")] {
+        let rows: Vec<_> = rows.iter().filter(|row| row.direction == direction).collect();
+        let lines: String = rows.iter().map(|row| format!("{}\n", row.line)).collect();
+        let arguments = ["validate", "--dialect", "session", "--direction", argument];
+        let (status, output, _) = run(crawlwire(&arguments).write_stdin(lines));
+        assert_eq!(status, Some(1));
+        let verdicts = verdicts(&output);
+        assert_eq!(verdicts.len(), rows.len());
+        assert!(rows.len() > 600);
+        for (row, verdict) in rows.iter().zip(&verdicts) {
+            assert_eq!(verdict["valid"], row.accept, "{}: {verdict}", row.id);
+        }
+    }
+}
+
+#[test]
+fn validate_takes_lines_for_the_base_dialect_unless_told_otherwise() {
+    let ping = r#"{"type":"ping","timestamp":"t","data":{}}"#;
+    let resumed = r#"{"type":"job_resumed","timestamp":"t","job_id":"j","fence":-1,"data":{}}"#;
+    let lines = format!("{HEARTBEAT}\n{ping}\n{resumed}\n");
+    let judged = |arguments: &[&str]| {
+        let (_, output, _) = run(crawlwire(arguments).write_stdin(lines.as_str()));
+        verdicts(&output)
+    };
+    let base = judged(&["validate"]);
+    assert_eq!(base, judged(&["validate", "--dialect", "base"]));
+    let unknown = json!([{ "path": "/type", "message": "not a message type of this direction" }]);
+    assert_eq!(
+        (&base[0]["valid"], &base[1]["errors"], &base[2]["errors"]),
+        (&json!(true), &unknown, &unknown)
+    );
+    let session = judged(&["validate", "--dialect", "session"]);
+    assert_eq!(session[1], json!({ "line": 2, "valid": true, "type": "ping" }));
+    let broken = json!([
+        { "path": "/fence", "message": "expected 0 or more" },
+        { "path": "/seq", "message": "is required" },
+    ]);
+    assert_eq!(session[2]["errors"], broken);
+
+    let (status, output, errors) = run(crawlwire(&["validate", "--dialect", "latin"]).write_stdin(""));
+    assert_eq!((status, output.as_str()), (Some(2), ""));
+    assert!(errors.contains("base") && errors.contains("session"), "{errors}");
+}
+
 /// `validate` with open pipes.
 fn validate() -> Child {
     let mut command = Command::new(BINARY);

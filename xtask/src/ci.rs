@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use crate::{schema, tidy};
+use crate::{fuzz, schema, tidy};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,6 +30,7 @@ enum Step {
     Deny,
     Schema,
     Tidy,
+    Fuzz,
 }
 
 /// How a step ended, or that an earlier failure kept it from running.
@@ -97,6 +98,7 @@ impl Step {
             Self::Deny => "deny",
             Self::Schema => "schema",
             Self::Tidy => "tidy",
+            Self::Fuzz => "fuzz",
         }
     }
 
@@ -112,6 +114,7 @@ impl Step {
             Self::Deny => "cargo deny check -A duplicate bans licenses sources, then advisories",
             Self::Schema => "cargo xtask schema --check",
             Self::Tidy => "cargo xtask tidy",
+            Self::Fuzz => "cargo fuzz run, for some seconds, in protocol and transport",
         }
     }
 
@@ -123,6 +126,7 @@ impl Step {
             Self::Deny => deny(root),
             Self::Schema => schema::check(root).map(Outcome::of),
             Self::Tidy => tidy::check(root).map(Outcome::of),
+            Self::Fuzz => fuzz::run(root).map(Outcome::of),
         }
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod ci;
+mod fuzz;
 mod problem;
 mod schema;
 mod tidy;

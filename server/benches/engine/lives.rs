@@ -85,7 +85,7 @@ pub(crate) async fn measure(backend: Backend, seconds: Duration, rounds: usize) 
 /// shows what it costs if they come as they do in life.
 async fn run(backend: Backend, (crawlers, over_http): (usize, bool), seconds: Duration) -> Option<Run> {
     let place = backend.place().await?;
-    let server = place.start().await;
+    let server = place.start(&[]).await;
     let room = Arc::new(Semaphore::new(BACKLOG));
     let submitting = submit(&server, &room, over_http).await;
     let store = server.store();

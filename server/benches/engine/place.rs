@@ -38,34 +38,34 @@ impl Backend {
     }
 }
 
-pub(crate) struct Place(TestDatabase);
+pub(crate) struct Place(pub(crate) TestDatabase);
 
 impl Place {
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.dir().join("s")
     }
 
-    /// A server as an operator would have it in production.
-    pub(crate) async fn start(&self) -> Server {
+    /// A server as an operator would have it in production, with other values of some environment variables.
+    pub(crate) async fn start(&self, more: &[(&str, &str)]) -> Server {
+        let inputs = Inputs {
+            flags: self.flags(),
+            env: env(more),
+            ..Inputs::default()
+        };
+        let (config, _warnings) = Config::resolve(inputs).expect("a configuration");
+        Server::builder(config).start().await.expect("a server")
+    }
+
+    /// The command line of such a server.
+    pub(crate) fn flags(&self) -> BTreeMap<&'static str, String> {
         let dir = |name: &str| self.0.dir().join(name).display().to_string();
-        let flags = BTreeMap::from([
+        BTreeMap::from([
             ("--profile", "production".to_owned()),
             ("--socket", dir("s")),
             ("--data-dir", dir("data")),
             ("--http", "127.0.0.1:0".to_owned()),
             ("--database-url", self.0.config().url),
-        ]);
-        let env = BTreeMap::from([
-            ("SOCKET_MAX_CONNECTIONS".to_owned(), CRAWLERS_MAX.to_string()),
-            ("SOCKET_MAX_CONCURRENT_JOBS".to_owned(), SLOTS.to_string()),
-        ]);
-        let inputs = Inputs {
-            flags,
-            env,
-            ..Inputs::default()
-        };
-        let (config, _warnings) = Config::resolve(inputs).expect("a configuration");
-        Server::builder(config).start().await.expect("a server")
+        ])
     }
 
     /// How the database promises that a commit is on the disk.
@@ -110,6 +110,15 @@ impl Place {
     }
 }
 
+/// The environment of such a server, with other values of some variables.
+pub(crate) fn env(more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let limits = [CRAWLERS_MAX.to_string(), SLOTS.to_string()];
+    let names = ["SOCKET_MAX_CONNECTIONS", "SOCKET_MAX_CONCURRENT_JOBS"];
+    let of_all = names.into_iter().zip(limits.iter().map(String::as_str));
+    let env = of_all.chain(more.iter().copied());
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// The least that a durable change costs here.
 pub(crate) struct Bare(DatabaseConnection);
 
@@ -121,7 +130,8 @@ impl Bare {
     }
 }
 
-async fn ask(pool: &DatabaseConnection, text: &str) -> String {
+/// The text that a query of one value answers.
+pub(crate) async fn ask(pool: &DatabaseConnection, text: &str) -> String {
     let question = Statement::from_string(pool.get_database_backend(), text);
     let row = pool.query_one_raw(question).await.expect("an answer");
     let row = row.expect("one row");

@@ -51,7 +51,7 @@ pub(crate) async fn measure(backend: Backend, jobs: usize) {
     let Some(place) = backend.place().await else {
         return;
     };
-    let server = place.start().await;
+    let server = place.start(&[]).await;
     let crawler = Crawler::connect(&place.socket()).await.expect("the server listens");
     // One job is on its way at a time.
     let (told, arrivals) = mpsc::channel(1);

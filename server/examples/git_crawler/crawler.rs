@@ -1,46 +1,42 @@
-//! The life of a crawler: connect, say that it is alive, survive a lost connection, stop.
+//! The life of a crawler: connect, take jobs, end.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use crawlwire_protocol::message::Shutdown;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use crawlwire_protocol::message::JobType;
+use crawlwire_transport::Endpoint;
+use crawlwire_transport::client::{Client, ClientOptions, ConnectError, InstanceError, Job, Jobs};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::hand::Hand;
-use crate::jobs::Context;
+use crate::jobs::{self, Context, Outcome};
 use crate::options::Options;
 use crate::output::{self, Output};
 use crate::summary::Summary;
 use crate::walk::Root;
-use crate::wire::{Link, Turn};
 use crate::{console, repository};
 
-/// Before the first retry to connect. Well within the five seconds for which a server keeps the jobs of a lost
-/// connection.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Retries to connect are never further apart: a server that starts again should not wait for its crawlers.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Retries are never further apart: a server that starts again should not wait for its crawlers.
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A server that answers takes less; after this long people are told what is waited for.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
-/// After a shutdown was announced: the server needs a moment to go, and longer to come back.
-const RETRY_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
-
-/// A connection that lasted this long was a good one: waiting begins anew.
-const GOOD_CONNECTION: Duration = Duration::from_secs(2);
-
-/// How often people are told that nobody listens.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is a server, and work.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Time for jobs to end and for their last words when the crawler is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
-/// What is being sent after an announced shutdown is sent within this time, however long the server would wait.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// Time for their threads to come back after that.
+const THREADS_GRACE: Duration = Duration::from_millis(500);
 
 /// How a run ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ended {
     pub(crate) summary: Summary,
     /// Why it ended before it was told to.
@@ -50,28 +46,48 @@ pub(crate) struct Ended {
 /// Crawls until told to stop, until `--once` is satisfied, or until the server stays away.
 ///
 /// # Errors
-/// When it cannot begin: no git, no root, or no place for the output.
+/// When it cannot begin: no git, no root, no place for the output, or a server that does not want it.
 pub(crate) async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<Ended> {
     let (context, git) = prepare(&options)?;
     if !options.quiet {
         let (root, out) = (context.root.path().display(), options.out.display());
         console::say(format_args!("crawling {root} with {git}, writing to {out}"));
     }
-    let socket = options.socket.clone();
-    let mut crawler = Crawler {
-        socket: socket.unwrap_or_else(|| PathBuf::from("/tmp/crawler-socket.sock")),
-        heartbeat: options.heartbeat_ms.max(Duration::from_millis(1)),
-        patience: options.patience_ms,
-        hand: Hand::new(options, context, stop.clone()),
-        stop,
+    let Some(connected) = stop.run_until_cancelled(connect(&options, &context)).await else {
+        return Ok(Ended::default());
     };
-    let gave_up = crawler.crawl().await;
-    // Jobs still in hand have nobody to speak to any more.
-    crawler.stop.cancel();
-    Ok(Ended {
-        summary: crawler.hand.summary,
-        gave_up,
-    })
+    let (client, mut jobs) = match connected {
+        Ok(connected) => connected,
+        Err(ConnectError::Unreachable(error)) => {
+            let gave_up = Some(format!("no server at {}: {error}", socket(&options).display()));
+            let summary = Summary::default();
+            return Ok(Ended { summary, gave_up });
+        }
+        Err(error @ ConnectError::Instance(InstanceError::Held(_))) => {
+            return Err(error).context("give each crawler another --out, or --no-instance");
+        }
+        Err(error) => return Err(error).context("cannot begin"),
+    };
+    let mut crawler = Crawler {
+        client: client.clone(),
+        context: Arc::new(context),
+        running: JoinSet::new(),
+        summary: Summary::default(),
+        last_work: Instant::now(),
+        last_server: Instant::now(),
+        options,
+    };
+    let gave_up = crawler.crawl(&mut jobs, &stop).await;
+    client.shutdown(STOP_GRACE).await;
+    // All ends are said. What is in the middle of a long git command has nobody to speak to any more.
+    let last_ends = async {
+        while let Some(ended) = crawler.running.join_next().await {
+            crawler.note(ended);
+        }
+    };
+    let _ = timeout(THREADS_GRACE, last_ends).await;
+    let summary = crawler.summary;
+    Ok(Ended { summary, gave_up })
 }
 
 fn prepare(options: &Options) -> anyhow::Result<(Context, String)> {
@@ -86,155 +102,128 @@ fn prepare(options: &Options) -> anyhow::Result<(Context, String)> {
         );
     }
     let output = Output::create(out).with_context(|| place(&options.out))?;
-    Ok((Context { root, output }, git))
+    let slow = options.slow_ms;
+    Ok((Context { root, output, slow }, git))
+}
+
+fn socket(options: &Options) -> &Path {
+    let given = options.socket.as_deref();
+    given.unwrap_or(Path::new("/tmp/crawler-socket.sock"))
+}
+
+async fn connect(options: &Options, context: &Context) -> Result<(Client, Jobs), ConnectError> {
+    let mut settings = ClientOptions::new("git_crawler")
+        .software("git_crawler", Some(env!("CARGO_PKG_VERSION")))
+        .slots(options.jobs.into())
+        .backoff(RETRY.0, RETRY.1)
+        .connect_timeout(options.patience_ms)
+        .base_heartbeat(options.heartbeat_ms.max(Duration::from_millis(1)));
+    if !options.no_instance {
+        settings = settings.instance_file(context.output.instance_file());
+    }
+    let socket = socket(options);
+    let mut connecting = pin!(Client::connect(Endpoint::Unix(PathBuf::from(socket)), settings));
+    if let Ok(connected) = timeout(TOLD_AFTER, &mut connecting).await {
+        return connected;
+    }
+    console::warn(format_args!("no answer at {} yet; trying on", socket.display()));
+    connecting.await
 }
 
 struct Crawler {
-    socket: PathBuf,
-    heartbeat: Duration,
-    patience: Duration,
-    stop: CancellationToken,
-    hand: Hand,
+    client: Client,
+    context: Arc<Context>,
+    options: Options,
+    running: JoinSet<Finished>,
+    summary: Summary,
+    /// When there was a job last, or could not be one.
+    last_work: Instant,
+    last_server: Instant,
 }
 
-/// Why a connection was left.
-enum Left {
-    Lost(String),
-    /// The server goes away and said so.
-    Announced,
-    /// There is nothing more to do.
-    Finished,
-}
-
-/// A decision to go, once everything is said.
-struct Leaving {
-    left: Left,
-    /// Jobs in hand end first.
-    after_jobs: bool,
-    deadline: Instant,
+/// A job whose end is settled.
+struct Finished {
+    job_type: JobType,
+    label: String,
+    outcome: Outcome,
 }
 
 impl Crawler {
-    /// One connection after the other. Returns why it gave up, if it did.
-    async fn crawl(&mut self) -> Option<String> {
-        let mut retry = RETRY_FIRST;
-        let mut last_good = Instant::now();
-        let mut told: Option<Instant> = None;
+    /// Takes jobs for as long as there is a reason to. Returns why it gave up, if it did.
+    async fn crawl(&mut self, jobs: &mut Jobs, stop: &CancellationToken) -> Option<String> {
+        let mut looks = interval(LOOK_EVERY);
+        let mut told = false;
         loop {
-            let trouble = match Link::open(&self.socket).await {
-                Ok(link) => {
-                    let opened = Instant::now();
-                    let left = self.serve(link).await;
-                    self.hand.disconnected();
-                    if opened.elapsed() >= GOOD_CONNECTION {
-                        (retry, last_good, told) = (RETRY_FIRST, Instant::now(), None);
+            tokio::select! {
+                job = jobs.next() => match job {
+                    Some(job) => self.begin(job),
+                    None => return Some(self.client.closed().await.to_string()),
+                },
+                Some(ended) = self.running.join_next() => self.note(ended),
+                () = stop.cancelled() => return None,
+                _ = looks.tick() => {
+                    let stats = self.client.stats();
+                    if stats.is_connected {
+                        (self.last_server, told) = (Instant::now(), false);
+                    } else if self.last_server.elapsed() >= self.options.patience_ms {
+                        return Some(format!("no server at {} any more", socket(&self.options).display()));
+                    } else if !std::mem::replace(&mut told, true) {
+                        console::warn("the server is gone; trying again");
                     }
-                    match left {
-                        Left::Finished => return None,
-                        Left::Announced => {
-                            (retry, last_good) = (RETRY_AFTER_SHUTDOWN, Instant::now());
-                            "the server is going away".to_owned()
-                        }
-                        Left::Lost(why) => format!("connection lost: {why}"),
+                    if !stats.is_connected || stats.jobs > 0 {
+                        self.last_work = Instant::now();
+                    }
+                    if self.is_satisfied() {
+                        return None;
                     }
                 }
-                Err(error) => format!("nobody listens at {}: {error}", self.socket.display()),
-            };
-            if last_good.elapsed() >= self.patience {
-                return Some(trouble);
-            }
-            if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                console::warn(format_args!("{trouble}; trying again"));
-                told = Some(Instant::now());
-            }
-            if self.pause(jittered(retry)).await {
-                return None;
-            }
-            retry = (retry * 2).min(RETRY_MAX);
-        }
-    }
-
-    /// Waits without a connection while jobs go on. Says whether it was told to stop.
-    async fn pause(&mut self, pause: Duration) -> bool {
-        let end = Instant::now() + pause;
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return true,
-                said = self.hand.listen() => self.hand.take(said),
-                () = sleep_until(end) => return false,
             }
         }
     }
 
-    /// Speaks with the server for as long as the connection lasts.
-    async fn serve(&mut self, mut link: Link) -> Left {
-        self.hand.connected();
-        // Before anything else: a connection is given work when it has said something.
-        self.hand.heartbeat(link.buffer());
-        let mut heartbeat = interval_at(Instant::now() + self.heartbeat, self.heartbeat);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut leaving: Option<Leaving> = None;
-        loop {
-            let all_said = self.hand.speak(link.buffer()) && link.is_idle();
-            leaving = leaving.or_else(|| self.wants_to_leave());
-            let is_over = |leaving: &mut Leaving| {
-                let may_go = all_said && !(leaving.after_jobs && self.hand.is_busy());
-                may_go || leaving.deadline <= Instant::now()
-            };
-            if let Some(leaving) = leaving.take_if(is_over) {
-                link.close().await;
-                return leaving.left;
-            }
-            let wake = leaving.as_ref().map(|leaving| leaving.deadline);
-            let wake = wake.or_else(|| self.hand.satisfied_at());
-            tokio::select! {
-                turn = link.turn() => match turn {
-                    Turn::Heard(line) => if let Some(shutdown) = self.hand.hear(&line) {
-                        leaving.get_or_insert(Leaving::announced(&shutdown));
-                    },
-                    Turn::Moved => {}
-                    Turn::Lost(why) => return leaving.map_or(Left::Lost(why), |leaving| leaving.left),
-                },
-                said = self.hand.listen() => self.hand.take(said),
-                _ = heartbeat.tick() => self.hand.heartbeat(link.buffer()),
-                () = self.stop.cancelled(), if leaving.is_none() => {}
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-            }
-        }
+    /// Whether `--once` has what it wants.
+    fn is_satisfied(&self) -> bool {
+        let was_work = self.summary.ended() > 0 && self.running.is_empty();
+        self.options.once && was_work && self.last_work.elapsed() >= self.options.once_idle_ms
     }
 
-    fn wants_to_leave(&self) -> Option<Leaving> {
-        let now = Instant::now();
-        let is_satisfied = self.hand.satisfied_at().is_some_and(|at| at <= now);
-        (self.stop.is_cancelled() || is_satisfied).then(|| Leaving {
-            left: Left::Finished,
-            after_jobs: true,
-            deadline: now + STOP_GRACE,
-        })
+    fn begin(&mut self, job: Job) {
+        let context = Arc::clone(&self.context);
+        self.last_work = Instant::now();
+        self.running.spawn(async move {
+            let (job_type, label) = (job.job_type(), jobs::label(&job));
+            let done = tokio::task::spawn_blocking(move || jobs::run(&context, job)).await;
+            // The client has said so already.
+            let outcome = done.unwrap_or_else(|_| Outcome::Failed("the crawler's own code panicked".to_owned()));
+            Finished {
+                job_type,
+                label,
+                outcome,
+            }
+        });
     }
-}
 
-impl Leaving {
-    /// What was said in full still reaches a server that goes gracefully. Jobs go on, and are spoken of after the
-    /// reconnect.
-    fn announced(shutdown: &Shutdown) -> Self {
-        let grace = Duration::try_from_secs_f64(shutdown.timeout_seconds).unwrap_or_default();
-        let grace = if shutdown.graceful {
-            grace.min(SHUTDOWN_GRACE)
-        } else {
-            Duration::ZERO
+    fn note(&mut self, ended: Result<Finished, JoinError>) {
+        self.last_work = Instant::now();
+        // Only a task that was aborted has no outcome, and none ever is.
+        let Ok(Finished {
+            job_type,
+            label,
+            outcome,
+        }) = ended
+        else {
+            return;
         };
-        Self {
-            left: Left::Announced,
-            after_jobs: false,
-            deadline: Instant::now() + grace,
+        self.summary.note(job_type, &outcome);
+        if !self.options.quiet {
+            match outcome {
+                Outcome::Done { summary, took, .. } => {
+                    let seconds = took.as_secs_f64();
+                    console::say(format_args!("completed {label}: {summary} in {seconds:.2} s"));
+                }
+                Outcome::Failed(why) => console::say(format_args!("failed    {label}: {why}")),
+                Outcome::Left(why) => console::say(format_args!("left      {label}: {why}")),
+            }
         }
     }
-}
-
-/// Between half the time and all of it, so that crawlers that lost the same server do not return all at once.
-fn jittered(pause: Duration) -> Duration {
-    let nanos = chrono::Utc::now().timestamp_subsec_nanos();
-    // The digits that differ between processes are the small ones.
-    pause.mul_f64(0.5 + 0.5 * f64::from(nanos / 1000 % 1000) / 1000.0)
 }

@@ -5,21 +5,17 @@ use std::time::Duration;
 
 use crawlwire_protocol::Count;
 use crawlwire_protocol::message::{DiscoveredJob, DiscoverySummary, JobType};
+use crawlwire_transport::client::JobHandle;
 use tokio::time::Instant;
 
-use crate::failure::Failure;
-use crate::jobs::{Context, Task};
+use crate::failure::{End, Failure};
+use crate::jobs::{self, Context};
 use crate::report::{Done, Reporter};
 use crate::repository::Repository;
 use crate::walk::Found;
 
-/// Items of one message.
-const BATCH_ITEMS_MAX: usize = 200;
-
-/// Bytes of one message, well below the megabyte that a server accepts: paths can be long.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
-
-/// What was found is handed over this often, so that others can begin while we still look.
+/// Found items are handed over when there are so many, or after this long, so that others can begin while we still look.
+const BATCH_ITEMS_MAX: usize = 1000;
 const BATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Authors of one discovery: as many as a server takes as children of one job, unless it is told otherwise.
@@ -28,8 +24,8 @@ const USERS_MAX: usize = 100_000;
 /// A longer e-mail address is none.
 pub(crate) const EMAIL_BYTES_MAX: usize = 1024;
 
-pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Result<Done, Failure> {
-    let start = context.root.resolve(task.path().unwrap_or("."))?;
+pub(crate) fn run(context: &Context, job: &JobHandle, reporter: &mut Reporter) -> Result<Done, End> {
+    let start = context.root.resolve(jobs::path(job).unwrap_or("."))?;
     let mut found = context.root.walk(&start.folder, reporter.stop())?;
     reporter.expect("groups", found.groups.len() as u64);
     reporter.expect("projects", found.projects.len() as u64);
@@ -44,7 +40,7 @@ pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Re
                 context.root.title(path),
                 Some(("projects", *projects)),
             ),
-        );
+        )?;
         reporter.step("groups")?;
     }
     let mut users = Users::default();
@@ -68,7 +64,7 @@ pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Re
                 context.root.title(&project.path),
                 commits,
             ),
-        );
+        )?;
         reporter.step("projects")?;
         reporter.expect("users", users.commits.len() as u64);
         reporter.pause();
@@ -78,11 +74,11 @@ pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Re
         batch.add(
             reporter,
             item(JobType::CrawlUser, email, email.clone(), Some(("commits", *commits))),
-        );
+        )?;
         reporter.step("users")?;
     }
-    batch.send(reporter);
-    finish(context, &start.name, &found, &users, reporter)
+    batch.send(reporter)?;
+    Ok(finish(context, &start.name, &found, &users, reporter)?)
 }
 
 fn finish(context: &Context, start: &str, found: &Found, users: &Users, reporter: &Reporter) -> Result<Done, Failure> {
@@ -126,7 +122,6 @@ fn item(job_type: JobType, id: &str, entity_name: String, size: Option<(&str, u6
 /// Found items on their way.
 struct Batch {
     items: Vec<DiscoveredJob>,
-    bytes: usize,
     sent: Instant,
     summary: DiscoverySummary,
 }
@@ -135,7 +130,6 @@ impl Batch {
     fn new(found: &Found) -> Self {
         Self {
             items: Vec::new(),
-            bytes: 0,
             sent: Instant::now(),
             summary: DiscoverySummary {
                 total_users: None,
@@ -146,24 +140,20 @@ impl Batch {
         }
     }
 
-    fn add(&mut self, reporter: &Reporter, item: DiscoveredJob) {
-        let bytes = serde_json::to_string(&item).map_or(0, |text| text.len());
-        if self.bytes + bytes > BATCH_BYTES_MAX {
-            self.send(reporter);
-        }
-        self.bytes += bytes;
+    fn add(&mut self, reporter: &Reporter, item: DiscoveredJob) -> Result<(), End> {
         self.items.push(item);
         if self.items.len() >= BATCH_ITEMS_MAX || self.sent.elapsed() >= BATCH_EVERY {
-            self.send(reporter);
+            self.send(reporter)?;
         }
+        Ok(())
     }
 
-    fn send(&mut self, reporter: &Reporter) {
+    fn send(&mut self, reporter: &Reporter) -> Result<(), End> {
         if !self.items.is_empty() {
-            reporter.discovered(std::mem::take(&mut self.items), self.summary.clone());
+            reporter.discovered(std::mem::take(&mut self.items), self.summary.clone())?;
         }
-        self.bytes = 0;
         self.sent = Instant::now();
+        Ok(())
     }
 }
 
@@ -178,7 +168,7 @@ struct Users {
 impl Users {
     /// Adds the authors of a repository and says how many commits it has. The outer error ends the job, the inner one is
     /// the repository's.
-    fn count(&mut self, repository: &Repository, reporter: &Reporter) -> Result<Result<u64, Failure>, Failure> {
+    fn count(&mut self, repository: &Repository, reporter: &Reporter) -> Result<Result<u64, Failure>, End> {
         let mut emails = match repository.author_emails() {
             Ok(emails) => emails,
             Err(failure) => return Ok(Err(failure)),
@@ -192,7 +182,7 @@ impl Users {
             }
             commits += 1;
             if reporter.stop().is_cancelled() {
-                return Err(Failure::stopped());
+                return Err(End::Stopped);
             }
         }
     }

@@ -1,13 +1,37 @@
-//! Why a job ends badly, in the words of `job_failed`.
+//! Why a job ends before it is done.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crawlwire_protocol::Count;
-use crawlwire_protocol::message::ErrorContext;
+use crawlwire_transport::client::{self, ReportError};
 
 /// Characters of a message that are sent. Paths and what git says are short; a name in an assignment need not be.
 const MESSAGE_CHARS_MAX: usize = 4096;
+
+/// Why a job ends before it is done.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It was told to stop.
+    Stopped,
+    Failed(Failure),
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<ReportError> for End {
+    fn from(error: ReportError) -> Self {
+        match error {
+            // The job is not ours any more, or there is no way left to speak of it.
+            ReportError::Lost | ReportError::Closed(_) => Self::Stopped,
+            error => Self::Failed(Failure::new("ReportFailed", false, error.to_string(), None)),
+        }
+    }
+}
 
 /// One reason to give up a job.
 #[derive(Debug)]
@@ -15,7 +39,7 @@ pub(crate) struct Failure {
     error_type: &'static str,
     message: String,
     /// Whether trying again may help. `false` fails the job for good, so say it whenever it is known.
-    recoverable: bool,
+    pub(crate) recoverable: bool,
     advice: Option<&'static str>,
 }
 
@@ -57,40 +81,28 @@ impl Failure {
     }
 
     /// The operating system refused something: a full disk, too many files, no permission. That may change.
-    pub(crate) fn io(what: impl std::fmt::Display, error: &io::Error) -> Self {
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         Self::new("IoError", true, format!("{what}: {error}"), None)
-    }
-
-    /// This crawler is going away; another may do the job.
-    pub(crate) fn stopped() -> Self {
-        let message = "the crawler was stopped before it had finished".to_owned();
-        Self::new("Stopped", true, message, None)
-    }
-
-    /// A mistake in this program.
-    pub(crate) fn panicked() -> Self {
-        Self::new("Panicked", true, "the crawler's own code failed".to_owned(), None)
     }
 
     /// A sentence for people.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
+}
 
-    /// What can be done about it.
-    pub(crate) fn advice(&self) -> Option<String> {
-        self.advice.map(str::to_owned)
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}: {}", self.error_type, self.message)
     }
+}
 
-    /// As the wire says it.
-    pub(crate) fn to_context(&self) -> ErrorContext {
-        ErrorContext {
-            error_type: self.error_type.to_owned(),
-            error_message: self.message.clone(),
-            stack_trace: None,
-            request_details: None,
-            retry_count: Count::default(),
-            is_recoverable: self.recoverable,
+impl From<Failure> for client::Failure {
+    fn from(failure: Failure) -> Self {
+        let mut said = Self::new(failure.error_type, failure.message);
+        if let Some(advice) = failure.advice {
+            said = said.advice(advice);
         }
+        if failure.recoverable { said } else { said.permanent() }
     }
 }

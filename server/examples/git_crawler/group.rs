@@ -1,9 +1,10 @@
 //! `crawl_group`: what the repositories below a folder add up to.
 
+use crawlwire_transport::client::JobHandle;
 use serde::Serialize;
 
-use crate::failure::Failure;
-use crate::jobs::{Context, Task};
+use crate::failure::{End, Failure};
+use crate::jobs::{self, Context};
 use crate::report::{Done, Reporter};
 use crate::walk::Project;
 
@@ -15,8 +16,8 @@ struct Size<'a> {
     size_bytes: u64,
 }
 
-pub(crate) fn run(context: &Context, task: &Task, reporter: &mut Reporter) -> Result<Done, Failure> {
-    let start = context.root.resolve(task.path().unwrap_or("."))?;
+pub(crate) fn run(context: &Context, job: &JobHandle, reporter: &mut Reporter) -> Result<Done, End> {
+    let start = context.root.resolve(jobs::path(job).unwrap_or("."))?;
     let mut found = context.root.walk(&start.folder, reporter.stop())?;
     reporter.expect("projects", found.projects.len() as u64);
 

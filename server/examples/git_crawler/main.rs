@@ -1,13 +1,12 @@
-//! A crawler for git repositories on this machine: a complete example of the crawler's side of the base protocol.
+//! A crawler for git repositories on this machine: a whole crawler on the client of `crawlwire-transport`, which keeps the
+//! connection, the outbox, heartbeats and pace. What is here is the crawl.
 //!
 //! | file | what a crawler author finds there |
 //! |---|---|
-//! | `crawler.rs` | the life of a crawler: connect, heartbeat, reconnect, stop |
-//! | `hand.rs` | the jobs in hand: assignments become work, work becomes messages |
-//! | `wire.rs` | a connection: lines in, lines out |
-//! | `outbox.rs` | what has to reach the server, over any number of connections |
-//! | `report.rs` | what a job says: started, progress, discovered, completed, failed |
-//! | `jobs.rs` | from assignment to work; one file per type of job: `discover`, `project`, `group`, `user` |
+//! | `crawler.rs` | the life of a crawler: connect, take jobs, end |
+//! | `jobs.rs` | from job to work to end; one file per type of job: `discover`, `project`, `group`, `user` |
+//! | `report.rs` | what a job says while it runs, and when it should stop |
+//! | `project.rs`, `user.rs` | going on from a checkpoint |
 //! | `repository.rs`, `record.rs`, `walk.rs`, `output.rs` | the work itself: git, folders, files |
 //!
 //! ```text
@@ -19,10 +18,8 @@ mod crawler;
 mod discover;
 mod failure;
 mod group;
-mod hand;
 mod jobs;
 mod options;
-mod outbox;
 mod output;
 mod project;
 mod record;
@@ -31,7 +28,6 @@ mod repository;
 mod summary;
 mod user;
 mod walk;
-mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +55,11 @@ fn run() -> anyhow::Result<ExitCode> {
         .socket
         .or_else(|| std::env::var_os("SOCKET_PATH").map(PathBuf::from));
     let (once, quiet) = (options.once, options.quiet);
+    // What the client has to say to people.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {

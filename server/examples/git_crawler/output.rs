@@ -1,12 +1,12 @@
 //! Files of what was read: newline-delimited JSON, one file per kind of entity, one folder per thing crawled.
 
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::fmt::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::repository::{Kind, look};
@@ -56,18 +56,68 @@ impl Output {
         Ok(Self { folder })
     }
 
-    /// Starts a file about one thing: `<kind>/<name>/<file>.ndjson`.
+    /// Where a crawler that is started again finds who it was. Whoever uses it has the folder for itself.
+    pub(crate) fn instance_file(&self) -> PathBuf {
+        self.folder.join(".instance")
+    }
+
+    fn place(&self, kind: &str, name: &str) -> PathBuf {
+        self.folder.join(kind).join(safe_name(name))
+    }
+
+    /// The file about one thing, once it is finished: `<kind>/<name>/<file>.ndjson`.
+    pub(crate) fn finished(&self, kind: &str, name: &str, file: &str) -> Option<String> {
+        let path = self.place(kind, name).join(format!("{file}.ndjson"));
+        path.is_file().then(|| path.to_string_lossy().into_owned())
+    }
+
+    /// Starts a file about one thing.
     pub(crate) fn file(&self, kind: &str, name: &str, file: &str) -> Result<NdjsonFile, Failure> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let folder = self.folder.join(kind).join(safe_name(name));
-        let path = folder.join(format!("{file}.ndjson"));
-        // A name of its own: the same thing may be crawled by two jobs at once, and nobody should see half a file.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let part = folder.join(format!(".{file}.{}-{number}.part", std::process::id()));
-        let created = fs::create_dir_all(&folder).and_then(|()| File::create(&part));
-        let writer = BufWriter::new(created.map_err(|error| Failure::io(part.display(), &error))?);
-        Ok(NdjsonFile { path, part, writer })
+        let folder = self.place(kind, name);
+        fs::create_dir_all(&folder).map_err(|error| Failure::io(folder.display(), &error))?;
+        loop {
+            // A name of its own: the same thing may be crawled by two jobs at once, and nobody should see half a file.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let part = folder.join(format!(".{file}.{}-{number}.part", std::process::id()));
+            match File::create_new(&part).and_then(locked) {
+                Ok(created) => return Ok(NdjsonFile::new(&folder, file, part, created)),
+                // What an earlier process of this number has left.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Failure::io(part.display(), &error)),
+            }
+        }
     }
+
+    /// Goes on with a file where it was marked; what came after that is forgotten. `None` when it is not here any more, or
+    /// somebody is still at work on it.
+    pub(crate) fn go_on(&self, kind: &str, name: &str, file: &str, mark: &Mark) -> Option<NdjsonFile> {
+        // The name was kept by the server: it must not lead anywhere else.
+        let is_ours = mark.part.starts_with(&format!(".{file}.")) && !mark.part.contains('/');
+        let folder = self.place(kind, name);
+        let part = folder.join(is_ours.then_some(&mark.part)?);
+        let opened = OpenOptions::new().write(true).open(&part).and_then(locked);
+        let marked = opened.and_then(|mut file| {
+            let is_whole = file.metadata()?.len() >= mark.bytes;
+            file.set_len(mark.bytes)?;
+            file.seek(SeekFrom::Start(mark.bytes))?;
+            Ok(is_whole.then_some(file))
+        });
+        Some(NdjsonFile::new(&folder, file, part, marked.ok()??))
+    }
+}
+
+/// The file, locked for as long as it is open: a crawler that lost its job may still be at work on it.
+fn locked(file: File) -> io::Result<File> {
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// A place in a file to go on from.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    part: String,
+    bytes: u64,
 }
 
 /// A file being written. It gets its name when it is finished; dropped before that, it vanishes.
@@ -76,9 +126,36 @@ pub(crate) struct NdjsonFile {
     path: PathBuf,
     part: PathBuf,
     writer: BufWriter<File>,
+    is_left: bool,
 }
 
 impl NdjsonFile {
+    fn new(folder: &Path, file: &str, part: PathBuf, opened: File) -> Self {
+        Self {
+            path: folder.join(format!("{file}.ndjson")),
+            part,
+            writer: BufWriter::new(opened),
+            is_left: false,
+        }
+    }
+
+    /// Makes durable what was written, and says where that ends.
+    pub(crate) fn mark(&mut self) -> Result<Mark, Failure> {
+        let flushed = self.writer.flush().and_then(|()| self.writer.get_ref().sync_data());
+        let bytes = flushed.and_then(|()| self.writer.get_ref().metadata());
+        let bytes = bytes.map_err(|error| self.failure(&error))?.len();
+        let part = self.part.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Mark {
+            part: part.into_owned(),
+            bytes,
+        })
+    }
+
+    /// Leaves it unfinished, for somebody to go on with.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
+    }
+
     /// Adds a line.
     pub(crate) fn write(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let written = serde_json::to_writer(&mut self.writer, value).map_err(io::Error::from);
@@ -101,8 +178,10 @@ impl NdjsonFile {
 
 impl Drop for NdjsonFile {
     fn drop(&mut self) {
-        // Gone already when the file was finished.
-        let _ = fs::remove_file(&self.part);
+        if !self.is_left {
+            // Gone already when the file was finished.
+            let _ = fs::remove_file(&self.part);
+        }
     }
 }
 
@@ -124,16 +203,33 @@ fn safe_name(name: &str) -> String {
     }
     if safe.len() > NAME_BYTES_MAX {
         safe.truncate(NAME_BYTES_MAX - 17);
-        let _ = write!(safe, "~{:016x}", fnv1a(name.as_bytes()));
+        let mut hash = Fnv::default();
+        hash.add(name.as_bytes());
+        let _ = write!(safe, "~{hash}");
     }
     safe
 }
 
 /// FNV-1a, 64 bits: the same in every run and on every machine.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+pub(crate) struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.0 = bytes.iter().fold(self.0, mix);
+    }
+}
+
+impl fmt::Display for Fnv {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
 }
 
 #[cfg(test)]

@@ -1,33 +1,23 @@
-//! What a job says while it runs.
-//!
-//! The server keeps the newest progress only, so it is sent a few times a second however fast the work is, and always
-//! once more at the end.
+//! What a job says while it runs, and when it should stop.
 
 use std::time::Duration;
 
-use crawlwire_protocol::message::{
-    DiscoveredJob, DiscoverySummary, JobCompleted, JobFailed, JobProgress, JobStarted, JobType, JobsDiscovered,
-    ProgressData,
-};
-use crawlwire_protocol::{Count, CrawlerMessage, Fraction, JobId};
+use crawlwire_protocol::Count;
+use crawlwire_protocol::message::{DiscoveredJob, DiscoverySummary, ProgressData};
+use crawlwire_transport::client::{JobHandle, Kept, Progress, ReportError, StopReason};
+use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::failure::{End, Failure};
 
-/// At most five a second: quick enough for eyes, nothing for the server.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Entities between two pauses of `--slow-ms`.
+/// Entities between two looks at the progress, and between two pauses of `--slow-ms`.
 const PAUSE_EVERY: u64 = 100;
 
-/// The longest path that an operating system knows.
-const NAME_BYTES_MAX: usize = 4096;
-
-/// A message about a job, on its way to the connection.
-pub(crate) type Said = (JobId, CrawlerMessage);
+/// A killed crawler does this much again.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a job that went well leaves.
 #[derive(Debug)]
@@ -37,61 +27,49 @@ pub(crate) struct Done {
     pub(crate) output_files: Vec<String>,
 }
 
-/// How jobs reach the rest of the crawler, and how it reaches them.
-#[derive(Debug, Clone)]
-pub(crate) struct Reporting {
-    pub(crate) to: mpsc::Sender<Said>,
-    pub(crate) stop: CancellationToken,
-    pub(crate) slow: Duration,
+/// Entities of one kind.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) entity_type: &'static str,
+    discovered: u64,
+    pub(crate) processed: u64,
 }
 
 /// Speaks for one job. Lives on a blocking thread.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    reporting: Reporting,
-    job: JobId,
-    job_type: JobType,
-    started: Instant,
-    progress_sent: Option<Instant>,
+    job: JobHandle,
+    slow: Duration,
+    runtime: Handle,
     counts: Vec<Tally>,
     since_pause: u64,
-    ended: bool,
-}
-
-/// Entities of one kind.
-#[derive(Debug)]
-struct Tally {
-    entity_type: &'static str,
-    discovered: u64,
-    processed: u64,
+    /// The newest checkpoint, on its way. Others wait for it, the work does not.
+    keeping: Option<JoinHandle<Result<Kept, ReportError>>>,
+    kept_at: Instant,
+    /// A checkpoint of this attempt is durable.
+    is_kept: bool,
+    /// The server keeps none.
+    is_unsupported: bool,
 }
 
 impl Reporter {
-    /// Says that the job has started. The server takes back what is not started in time.
-    pub(crate) fn start(reporting: Reporting, job: JobId, job_type: JobType, namespace_path: Option<String>) -> Self {
-        let reporter = Self {
-            reporting,
+    pub(crate) fn new(job: JobHandle, slow: Duration) -> Self {
+        Self {
             job,
-            job_type,
-            started: Instant::now(),
-            progress_sent: None,
+            slow,
+            runtime: Handle::current(),
             counts: Vec::new(),
             since_pause: 0,
-            ended: false,
-        };
-        reporter.send(CrawlerMessage::JobStarted(JobStarted {
-            job_type: job_type.to_string(),
-            entity_type: None,
-            // Ours are short; what somebody else submitted need not be sent back whole.
-            namespace_path: namespace_path.filter(|path| path.len() <= NAME_BYTES_MAX),
-            estimated_duration: None,
-        }));
-        reporter
+            keeping: None,
+            kept_at: Instant::now(),
+            is_kept: false,
+            is_unsupported: false,
+        }
     }
 
-    /// Tells jobs to end.
+    /// Tells the job to end.
     pub(crate) fn stop(&self) -> &CancellationToken {
-        &self.reporting.stop
+        self.job.cancelled()
     }
 
     fn tally(&mut self, entity_type: &'static str) -> &mut Tally {
@@ -112,8 +90,84 @@ impl Reporter {
         self.tally(entity_type).discovered = discovered;
     }
 
+    /// So many of them were done by an earlier attempt; `None` if all.
+    pub(crate) fn go_on(&mut self, entity_type: &'static str, processed: Option<u64>) {
+        let tally = self.tally(entity_type);
+        tally.processed = processed.unwrap_or(tally.discovered);
+        tally.discovered = tally.discovered.max(tally.processed);
+        self.is_kept = true;
+    }
+
     /// One more is done. The moment to end when told to.
-    pub(crate) fn step(&mut self, entity_type: &'static str) -> Result<(), Failure> {
+    pub(crate) fn step(&mut self, entity_type: &'static str) -> Result<(), End> {
+        self.count(entity_type);
+        if self.stop().is_cancelled() {
+            return Err(End::Stopped);
+        }
+        Ok(())
+    }
+
+    /// The same where a later attempt could go on. Now and then the place is kept, and always before a stop after which
+    /// somebody may go on.
+    pub(crate) fn step_at<P: Serialize + Send + Sync + 'static>(
+        &mut self,
+        entity_type: &'static str,
+        place: impl FnOnce() -> Result<P, Failure>,
+    ) -> Result<(), End> {
+        let stopped = self.step(entity_type);
+        if stopped.is_err() && self.may_come_back() {
+            self.wait_for_checkpoint();
+            self.checkpoint(place()?);
+            self.wait_for_checkpoint();
+        } else if stopped.is_ok() && self.checkpoint_is_due() {
+            self.checkpoint(place()?);
+        }
+        stopped
+    }
+
+    fn may_come_back(&self) -> bool {
+        let reason = self.job.stop_reason();
+        !self.is_unsupported && matches!(reason, Some(StopReason::Pause | StopReason::Shutdown))
+    }
+
+    fn checkpoint_is_due(&mut self) -> bool {
+        if self.is_unsupported || self.kept_at.elapsed() < CHECKPOINT_EVERY {
+            return false;
+        }
+        if self.keeping.as_ref().is_some_and(|keeping| !keeping.is_finished()) {
+            return false;
+        }
+        self.wait_for_checkpoint();
+        !self.is_unsupported
+    }
+
+    fn checkpoint<P: Serialize + Send + Sync + 'static>(&mut self, place: P) {
+        let job = self.job.clone();
+        self.kept_at = Instant::now();
+        self.keeping = Some(self.runtime.spawn(async move { job.checkpoint(&place).await }));
+    }
+
+    fn wait_for_checkpoint(&mut self) {
+        let Some(keeping) = self.keeping.take() else { return };
+        match self.runtime.block_on(keeping) {
+            Ok(Ok(Kept::Durable)) => self.is_kept = true,
+            Ok(Ok(Kept::Unsupported)) => self.is_unsupported = true,
+            // A lost job is told to stop, and without this checkpoint there is an older one or none.
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    /// Whether somebody may go on from a checkpoint after this end, so that its files are still needed.
+    pub(crate) fn may_go_on_after(&mut self, end: &End) -> bool {
+        self.wait_for_checkpoint();
+        self.is_kept
+            && match end {
+                End::Stopped => self.job.stop_reason() != Some(StopReason::Cancel),
+                End::Failed(failure) => failure.recoverable,
+            }
+    }
+
+    fn count(&mut self, entity_type: &'static str) {
         let tally = self.tally(entity_type);
         tally.processed += 1;
         // More came than were counted: somebody commits while we read.
@@ -122,115 +176,46 @@ impl Reporter {
         if self.since_pause >= PAUSE_EVERY {
             self.pause();
         }
-        let due = self.progress_sent.is_none_or(|sent| sent.elapsed() >= PROGRESS_EVERY);
-        if due {
-            self.progress();
-        }
-        if self.reporting.stop.is_cancelled() {
-            return Err(Failure::stopped());
-        }
-        Ok(())
     }
 
-    /// Waits as long as `--slow-ms` says, after showing how far we are.
+    /// Shows how far we are, and waits as long as `--slow-ms` says.
     pub(crate) fn pause(&mut self) {
         self.since_pause = 0;
-        let Reporting { stop, slow, .. } = &self.reporting;
-        if slow.is_zero() {
-            return;
-        }
-        let pause = stop.clone().run_until_cancelled_owned(tokio::time::sleep(*slow));
         self.progress();
-        Handle::current().block_on(pause);
+        if !self.slow.is_zero() {
+            let pause = tokio::time::sleep(self.slow);
+            self.runtime.block_on(self.stop().run_until_cancelled(pause));
+        }
     }
 
     /// How many entities of a kind are done.
     pub(crate) fn processed(&self, entity_type: &str) -> u64 {
-        let found = self.counts.iter().find(|tally| tally.entity_type == entity_type);
-        found.map_or(0, |tally| tally.processed)
+        self.found(entity_type).map_or(0, |tally| tally.processed)
     }
 
-    /// Says how far the job is.
-    fn progress(&mut self) {
-        self.progress_sent = Some(Instant::now());
-        let elapsed = self.started.elapsed();
-        let overall = self.overall();
-        let remaining = (overall.get() > 0.0).then(|| elapsed.mul_f64((1.0 / overall.get() - 1.0).min(1e6)).into());
-        self.send(CrawlerMessage::JobProgress(JobProgress {
-            progress: self.counts(),
-            overall_completion: overall,
-            time_elapsed: elapsed.into(),
-            estimated_time_remaining: remaining,
-            job_type: Some(self.job_type.to_string()),
-        }));
+    fn found(&self, entity_type: &str) -> Option<&Tally> {
+        self.counts.iter().find(|tally| tally.entity_type == entity_type)
     }
 
-    /// Entities done of entities known, all kinds together. While nothing is known it is 0.
-    fn overall(&self) -> Fraction {
+    /// Says how far the job is. The client keeps the pace.
+    pub(crate) fn progress(&self) {
+        // Entities done of entities known, all kinds together. While nothing is known it is 0.
         let sum = |of: fn(&Tally) -> u64| self.counts.iter().map(of).sum::<u64>() as f64;
         let (processed, discovered) = (sum(|tally| tally.processed), sum(|tally| tally.discovered));
-        Fraction::try_from(processed / discovered.max(1.0)).unwrap_or_default()
-    }
-
-    fn counts(&self) -> Vec<ProgressData> {
         // A count ends at 2^63 - 1, far beyond what can be counted here.
         let count = |number| Count::try_from(number).unwrap_or_default();
         let data =
             |tally: &Tally| ProgressData::new(tally.entity_type, count(tally.discovered), count(tally.processed));
-        self.counts.iter().map(data).collect()
+        let progress = Progress::new(processed / discovered.max(1.0));
+        self.job.progress(progress.counts(self.counts.iter().map(data)));
     }
 
     /// Hands over found work. Each item becomes a job of its own, which any crawler may be given.
-    pub(crate) fn discovered(&self, discovered_jobs: Vec<DiscoveredJob>, discovery_summary: DiscoverySummary) {
-        self.send(CrawlerMessage::JobsDiscovered(JobsDiscovered {
-            discovered_jobs,
-            discovery_summary,
-        }));
+    pub(crate) fn discovered(&self, found: Vec<DiscoveredJob>, summary: DiscoverySummary) -> Result<(), End> {
+        Ok(self.runtime.block_on(self.job.discovered(found, summary))?)
     }
 
-    /// Says how the job ended: its last words.
-    pub(crate) fn finish(mut self, result: Result<Done, Failure>) {
-        self.progress();
-        match result {
-            Ok(done) => self.complete(done),
-            Err(failure) => self.fail(&failure),
-        }
-    }
-
-    fn complete(&mut self, done: Done) {
-        self.ended = true;
-        self.send(CrawlerMessage::JobCompleted(JobCompleted {
-            job_type: self.job_type.to_string(),
-            final_counts: self.counts(),
-            total_duration: self.started.elapsed().into(),
-            output_files: done.output_files,
-            summary: done.summary,
-        }));
-    }
-
-    fn fail(&mut self, failure: &Failure) {
-        self.ended = true;
-        let counts = self.counts();
-        self.send(CrawlerMessage::JobFailed(JobFailed {
-            job_type: self.job_type.to_string(),
-            error_context: failure.to_context(),
-            partial_results: (!counts.is_empty()).then_some(counts),
-            recovery_suggestion: failure.advice(),
-        }));
-    }
-
-    /// Waits for room, so that a job never runs ahead of its connection by more than the channel holds.
-    fn send(&self, message: CrawlerMessage) {
-        // Nobody listens any more when the crawler has ended; then nothing is left to say.
-        let _ = self.reporting.to.blocking_send((self.job.clone(), message));
-    }
-}
-
-/// A job that panics still ends: the server should not have to wait for a lease to run out.
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.fail(&Failure::panicked());
-        }
+    pub(crate) fn into_counts(self) -> Vec<Tally> {
+        self.counts
     }
 }

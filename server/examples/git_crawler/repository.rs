@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use crate::failure::Failure;
+use crate::output::Fnv;
 
 /// Longest record kept of git's output: a commit's subject has no limit of its own. The rest of the record is dropped.
 const RECORD_BYTES_MAX: usize = 1024 * 1024;
@@ -131,19 +132,32 @@ impl Repository {
 
     /// Files of the commit that HEAD names; none when it names no commit yet.
     pub(crate) fn files(&self) -> Result<Option<Records>, Failure> {
-        if !self.head_is_commit()? {
+        if self.head()?.is_none() {
             return Ok(None);
         }
         self.run(&["ls-tree", "-r", "-z", "--long", "--full-tree", "HEAD"], 0)
             .map(Some)
     }
 
-    fn head_is_commit(&self) -> Result<bool, Failure> {
+    /// The commit that HEAD names, if it does.
+    fn head(&self) -> Result<Option<Vec<u8>>, Failure> {
         let output = self
             .command(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"])
             .output()
             .map_err(|error| Failure::io("git", &error))?;
-        Ok(output.status.success())
+        Ok(output.status.success().then_some(output.stdout))
+    }
+
+    /// Another text when any ref or HEAD is another one, and with them what there is to crawl.
+    pub(crate) fn fingerprint(&self) -> Result<String, Failure> {
+        let mut refs = self.run(&["for-each-ref", "--format=%(objectname) %(refname)"], b'\n')?;
+        let mut hash = Fnv::default();
+        while let Some(line) = refs.next()? {
+            hash.add(line);
+            hash.add(b"\n");
+        }
+        hash.add(&self.head()?.unwrap_or_default());
+        Ok(hash.to_string())
     }
 
     /// Bytes that its objects take, to the kibibyte.
@@ -229,6 +243,16 @@ impl Records {
             .filter(|said| !said.is_empty())
             .unwrap_or_else(|| format!("git ended with {status}"));
         Err(Failure::git(&self.git_dir, &said, status.code().is_none()))
+    }
+
+    /// Passes over this many records. Says whether there were as many.
+    pub(crate) fn skip(&mut self, count: u64) -> Result<bool, Failure> {
+        for _ in 0..count {
+            if self.next()?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// How many records there are.

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crawlwire_protocol::CrawlerMessage;
-use crawlwire_protocol::message::{JobType, ProgressData};
+use crawlwire_protocol::message::JobType;
+
+use crate::jobs::Outcome;
+use crate::report::Tally;
 
 /// Totals over the jobs that ended in this run. A job that ran twice counts twice.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// Jobs done and failed, by type.
     jobs: BTreeMap<JobType, (u64, u64)>,
+    /// Jobs that were left before their end: cancelled, paused, or somebody else's.
+    left: u64,
     commits: u64,
     branches: u64,
     tags: u64,
@@ -19,13 +23,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Notes the end of a job. Other messages change nothing.
-    pub(crate) fn note(&mut self, job_type: JobType, message: &CrawlerMessage) {
-        let (done, failed) = self.jobs.entry(job_type).or_default();
-        match message {
-            CrawlerMessage::JobCompleted(completed) => {
-                *done += 1;
-                let counts = &completed.final_counts;
+    /// Notes what became of a job.
+    pub(crate) fn note(&mut self, job_type: JobType, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done { counts, .. } => {
+                self.jobs.entry(job_type).or_default().0 += 1;
                 match job_type {
                     JobType::CrawlProject => {
                         self.commits += processed(counts, "commits");
@@ -37,14 +39,18 @@ impl Summary {
                     JobType::CrawlGroup | JobType::CrawlUser => {}
                 }
             }
-            CrawlerMessage::JobFailed(_) => *failed += 1,
-            _ => {}
+            Outcome::Failed(_) => self.jobs.entry(job_type).or_default().1 += 1,
+            Outcome::Left(_) => self.left += 1,
         }
     }
 
-    /// Jobs that ended, well or badly.
+    /// Jobs that ended, in whatever way.
     pub(crate) fn ended(&self) -> u64 {
-        self.jobs.values().map(|(done, failed)| done + failed).sum()
+        self.done() + self.failed() + self.left
+    }
+
+    fn done(&self) -> u64 {
+        self.jobs.values().map(|(done, _)| done).sum()
     }
 
     /// Jobs that ended badly.
@@ -53,15 +59,17 @@ impl Summary {
     }
 }
 
-fn processed(counts: &[ProgressData], entity_type: &str) -> u64 {
-    let found = counts.iter().find(|data| data.entity_type == entity_type);
-    found.map_or(0, |data| data.total_processed.get())
+fn processed(counts: &[Tally], entity_type: &str) -> u64 {
+    let found = counts.iter().find(|tally| tally.entity_type == entity_type);
+    found.map_or(0, |tally| tally.processed)
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        let (ended, failed) = (self.ended(), self.failed());
-        write!(formatter, "{} jobs done, {failed} failed", ended - failed)?;
+        write!(formatter, "{} jobs done, {} failed", self.done(), self.failed())?;
+        if self.left > 0 {
+            write!(formatter, ", {} left", self.left)?;
+        }
         for (job_type, (done, failed)) in &self.jobs {
             write!(formatter, "; {job_type} {done}")?;
             if *failed > 0 {

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::Failure;
+use crate::failure::{End, Failure};
 use crate::repository::{Kind, Repository, look};
 
 /// Repositories found by one walk: as many as a server takes as children of one job, unless it is told otherwise.
@@ -142,12 +142,12 @@ impl Root {
     ///
     /// # Errors
     /// When it is told to stop, or when the start cannot be read.
-    pub(crate) fn walk(&self, start: &Path, stop: &CancellationToken) -> Result<Found, Failure> {
+    pub(crate) fn walk(&self, start: &Path, stop: &CancellationToken) -> Result<Found, End> {
         let mut found = Found::default();
         let mut folders = vec![start.to_owned()];
         while let Some(folder) = folders.pop() {
             if stop.is_cancelled() {
-                return Err(Failure::stopped());
+                return Err(End::Stopped);
             }
             let Some(name) = self.name(&folder) else {
                 found.skip(folder.to_string_lossy().into_owned(), "its name is not UTF-8");
@@ -161,7 +161,7 @@ impl Root {
                 Kind::Linked(reason) => found.skip(name, reason),
                 Kind::Folder => match self.below(&folder, &mut found) {
                     Ok(below) => folders.extend(below),
-                    Err(error) if folder == start => return Err(Failure::io(name, &error)),
+                    Err(error) if folder == start => return Err(Failure::io(name, &error).into()),
                     Err(error) => found.skip(name, error.to_string()),
                 },
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layers::Layers;
 use super::report::{ConfigErrors, Origin};
 use super::setting::Setting;
-use super::{Cleanup, Connection, Heartbeat, Http, Jobs};
+use super::{Cleanup, Connection, Heartbeat, Http, Jobs, Messages, Security};
 
 /// Longest path the address of a Unix socket can hold, without the NUL that ends it: unix(7), and the same in BSD.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -33,6 +33,67 @@ pub(super) fn connection(connection: &Connection, layers: &Layers, report: &mut 
     if layers.is_explicit("host") && connection.port.is_none() && !report.blames("port") {
         let message = "has no effect without a port: there is no TCP listener";
         report.warn(origin(layers, "host"), Some("host"), message);
+    }
+}
+
+/// What other machines can reach is encrypted, and asks who is there.
+pub(super) fn security(security: &Security, connection: &Connection, layers: &Layers, report: &mut ConfigErrors) {
+    const CERT: &str = "tls_cert_file";
+    const KEY: &str = "tls_key_file";
+    const CLIENT_CA: &str = "tls_client_ca_file";
+    let tls = [(CERT, &security.tls_cert_file), (KEY, &security.tls_key_file)];
+    let given: Vec<&str> = tls
+        .iter()
+        .filter(|(_, file)| file.is_some())
+        .map(|(key, _)| *key)
+        .collect();
+    let blamed = report.blames(CERT) || report.blames(KEY);
+    match given[..] {
+        [one] if !blamed => {
+            let other = if one == CERT { KEY } else { CERT };
+            report.problem(origin(layers, one), Some(one), format!("needs {other} beside it"));
+        }
+        [] if security.tls_client_ca_file.is_some() && !blamed => {
+            let message = format!("needs {CERT} and {KEY} beside it");
+            report.problem(origin(layers, CLIENT_CA), Some(CLIENT_CA), message);
+        }
+        _ => {}
+    }
+    let Some(address) = connection.tcp() else {
+        if let Some(key) = given.first() {
+            let message = "has no effect without a port: there is no TCP listener";
+            report.warn(origin(layers, key), Some(key), message);
+        }
+        return;
+    };
+    if address.ip().to_canonical().is_loopback() || report.blames("host") {
+        return;
+    }
+    let host = address.ip();
+    if given.is_empty() && !blamed {
+        let message = format!(
+            "{host} can be reached from other machines, which needs TLS: set {CERT} and {KEY}, or listen on localhost"
+        );
+        report.problem(origin(layers, "host"), Some("host"), message);
+    }
+    if !security.require_tokens && !report.blames("require_tokens") {
+        let message = format!("must be true, because host {host} can be reached from other machines");
+        report.problem(origin(layers, "require_tokens"), Some("require_tokens"), message);
+    }
+}
+
+/// What one connection may hold must fit into the half that is for its direction.
+pub(super) fn messages(messages: &Messages, layers: &Layers, report: &mut ConfigErrors) {
+    const ALL: &str = "max_buffered_bytes";
+    const ONE: &str = "message_buffer_size_bytes";
+    if messages.buffered_max / 2 < messages.buffer_size && !report.blames(ALL) && !report.blames(ONE) {
+        let message = format!(
+            "{} bytes is below twice the {ONE}, which is {} ({})",
+            messages.buffered_max,
+            messages.buffer_size,
+            origin(layers, ONE),
+        );
+        report.problem(origin(layers, ALL), Some(ALL), message);
     }
 }
 

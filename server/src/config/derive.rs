@@ -1,6 +1,7 @@
 //! Built-in values, and values that follow from other settings. Runs before values are read, so that what is derived is
 //! checked and shown like everything else.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ pub(super) fn derived(inputs: &Inputs, layers: &mut Layers, report: &mut ConfigE
     }
     database_url(inputs, layers, report);
     heartbeat_timeout(layers);
+    require_tokens(layers);
     message_buffer(layers, report);
 }
 
@@ -129,6 +131,14 @@ fn heartbeat_timeout(layers: &mut Layers) {
         let timeout = interval.saturating_mul(3).as_millis().to_string();
         layers.add_text(TIMEOUT, Origin::Derived("3 x heartbeat_interval_ms"), timeout);
     }
+}
+
+/// Whoever is not on this machine has to say who they are.
+fn require_tokens(layers: &mut Layers) {
+    let beyond = layers
+        .peek::<IpAddr>("host")
+        .is_some_and(|host| !host.to_canonical().is_loopback());
+    layers.add_text("require_tokens", Origin::Default, beyond.to_string());
 }
 
 /// A buffer smaller than a message could never hold that message.

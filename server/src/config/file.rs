@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::layers::Layers;
 use super::names::suggestion;
@@ -103,25 +103,31 @@ fn unknown(key: &str, value: &DeValue<'_>) -> String {
 
 fn owned(value: &DeValue<'_>) -> TomlValue {
     match value {
-        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
-            Ok(decimal) => TomlValue::Integer(decimal.to_string()),
-            Err(_) => TomlValue::Integer(number.as_str().to_owned()),
-        },
+        DeValue::Integer(number) => TomlValue::Integer(decimal(number)),
         DeValue::Boolean(value) => TomlValue::Boolean(*value),
         DeValue::String(text) => TomlValue::String(text.clone().into_owned()),
         DeValue::Array(list) => {
-            let texts: Option<Vec<String>> = list
-                .iter()
-                .map(|item| item.get_ref().as_str().map(str::to_owned))
-                .collect();
-            texts.map_or(
-                TomlValue::Other("a list with something other than strings"),
-                TomlValue::Strings,
-            )
+            let texts = list.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            let numbers = list.iter().map(|item| match item.get_ref() {
+                DeValue::Integer(number) => Some(decimal(number)),
+                _ => None,
+            });
+            let strings = texts.collect::<Option<_>>().map(TomlValue::Strings);
+            strings
+                .or_else(|| numbers.collect::<Option<_>>().map(TomlValue::Integers))
+                .unwrap_or(TomlValue::Other("a list with something other than strings or numbers"))
         }
         DeValue::Float(_) => TomlValue::Other("a number with a fraction"),
         DeValue::Datetime(_) => TomlValue::Other("a date or time"),
         DeValue::Table(_) => TomlValue::Other("a table"),
+    }
+}
+
+/// A number in decimal digits; as it was written when it is larger than any machine integer.
+fn decimal(number: &DeInteger<'_>) -> String {
+    match i128::from_str_radix(number.as_str(), number.radix()) {
+        Ok(decimal) => decimal.to_string(),
+        Err(_) => number.as_str().to_owned(),
     }
 }
 

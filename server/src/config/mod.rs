@@ -32,7 +32,8 @@ pub use reader::Entry;
 pub use report::{ConfigErrors, Finding, Origin, Problem, Warning};
 pub use setting::{Preset, Setting};
 pub use table::{
-    Cleanup, Connection, Database, Discovery, General, Heartbeat, Http, Jobs, Logging, Messages, SECTIONS, Shutdown,
+    Cleanup, Connection, Database, Discovery, General, Heartbeat, Http, Jobs, Logging, Messages, SECTIONS, Security,
+    Shutdown,
 };
 pub use types::{Delimiter, FileMode, GroupName, LogLevel, Profile, ServerName, WebOrigin};
 
@@ -84,6 +85,8 @@ pub struct Config {
     pub general: General,
     /// Where crawlers connect, and how many may.
     pub connection: Connection,
+    /// Who may connect as a crawler, and how that is protected.
+    pub security: Security,
     /// What may be sent on a connection.
     pub messages: Messages,
     /// How silence is noticed.
@@ -160,6 +163,7 @@ impl Config {
         // Every section is read before any is missed, so that all problems are listed.
         let general = General::read(&mut reader);
         let connection = Connection::read(&mut reader);
+        let security = Security::read(&mut reader);
         let messages = Messages::read(&mut reader);
         let heartbeat = Heartbeat::read(&mut reader);
         let jobs = Jobs::read(&mut reader);
@@ -174,6 +178,13 @@ impl Config {
         connection
             .iter()
             .for_each(|section| checks::connection(section, layers, report));
+        connection
+            .iter()
+            .zip(&security)
+            .for_each(|(connection, section)| checks::security(section, connection, layers, report));
+        messages
+            .iter()
+            .for_each(|section| checks::messages(section, layers, report));
         heartbeat
             .iter()
             .for_each(|section| checks::heartbeat(section, layers, report));
@@ -185,6 +196,7 @@ impl Config {
         Some(Self {
             general: general?,
             connection: connection?,
+            security: security?,
             messages: messages?,
             heartbeat: heartbeat?,
             jobs: jobs?,

@@ -53,12 +53,12 @@ sections! {
         socket_mode: FileMode = Setting::new("socket_mode", &["SOCKET_MODE"]).default("0600");
         /// Group that owns the Unix socket. Unset: the group of the server process.
         socket_group: Option<GroupName> = Setting::new("socket_group", &["SOCKET_GROUP"]);
-        /// Host of the TCP listener: `localhost` (which is 127.0.0.1) or a loopback address.
-        /// The flag takes `HOST:PORT` or `tcp://HOST:PORT` and sets `port` too.
+        /// Host of the TCP listener: `localhost` (which is 127.0.0.1) or an IP address. One that other machines can reach
+        /// needs `tls_cert_file` and `tls_key_file`. The flag takes `HOST:PORT` or `tcp://HOST:PORT` and sets `port` too.
         host: IpAddr = Setting::new("host", &["SOCKET_HOST"]).flag("--listen").default("localhost");
-        /// Port of the TCP listener, 8080 by convention; 0 lets the system choose. Unset: no TCP listener. Whoever can
-        /// run a program on this machine can connect there and be given jobs and their tokens; the Unix socket asks for
-        /// permission.
+        /// Port of the TCP listener, 8080 by convention; 0 lets the system choose. Unset: no TCP listener. Without
+        /// `require_tokens`, whoever can run a program on this machine can connect there and be given jobs and their
+        /// tokens; the Unix socket asks for permission.
         port: Option<u16> = Setting::new("port", &["SOCKET_PORT"]).flag("--listen").range(0, 65_535);
         /// How many connections the system may hold that are not yet accepted.
         backlog: u32 = Setting::new("backlog", &["SOCKET_BACKLOG"]).default("511").range(1, 65_535);
@@ -71,14 +71,55 @@ sections! {
         timeout: Duration = Setting::new("connection_timeout_ms", &["SOCKET_CONNECTION_TIMEOUT"])
             .default("30000").profiles(&[(Production, Fixed("120000"))])
             .range(10, HOUR_MS).hot();
+        /// Silence at the beginning of a connection after which it speaks the base protocol: a crawler of the session
+        /// protocol says `hello` first. Below `connection_timeout_ms` it closes nothing.
+        hello_timeout: Duration = Setting::new("hello_timeout_ms", &["SOCKET_HELLO_TIMEOUT"])
+            .default("2000").range(10, HOUR_MS);
+        /// Longest time from the first byte of a message to its last, for every message after the first one.
+        partial_line_timeout: Duration = Setting::new("partial_line_timeout_ms", &["SOCKET_PARTIAL_LINE_TIMEOUT"])
+            .default("30000").range(10, HOUR_MS);
+        /// Silence of a TCP connection after which the system begins to ask whether its other end is still there. In
+        /// whole seconds, one at least.
+        keepalive_interval: Duration = Setting::new("keepalive_interval_ms", &["SOCKET_KEEPALIVE_INTERVAL"])
+            .default("30000").range(1000, HOUR_MS);
+        /// How long that may stay without an answer. Then the connection is closed. A process that hangs answers; it is
+        /// noticed by its heartbeats.
+        keepalive_timeout: Duration = Setting::new("keepalive_timeout_ms", &["SOCKET_KEEPALIVE_TIMEOUT"])
+            .default("30000").range(3000, HOUR_MS);
+    }
+
+    /// Who may connect as a crawler, and how that is protected.
+    Security {
+        /// File with the certificate of the TCP listener and those above it, as PEM, its own first. With it and
+        /// `tls_key_file` everything on TCP is TLS.
+        tls_cert_file: Option<PathBuf> = Setting::new("tls_cert_file", &["SOCKET_TLS_CERT_FILE"]);
+        /// File with the private key of that certificate, as PEM.
+        tls_key_file: Option<PathBuf> = Setting::new("tls_key_file", &["SOCKET_TLS_KEY_FILE"]);
+        /// File with the authorities whose certificates crawlers on TCP have to show, as PEM. Unset: none is asked for.
+        tls_client_ca_file: Option<PathBuf> = Setting::new("tls_client_ca_file", &["SOCKET_TLS_CLIENT_CA_FILE"]);
+        /// Whether a crawler on TCP has to show a token, made with `crawlwire token create`. A crawler of the base protocol
+        /// cannot.
+        require_tokens: bool = Setting::new("require_tokens", &["SOCKET_REQUIRE_TOKENS"])
+            .computed("`true` where other machines can reach `host`, else `false`");
+        /// Numbers of the users whose processes may connect on the Unix socket; separated by commas in the environment.
+        /// Empty, together with `allowed_gids`: whoever the file lets in.
+        allowed_uids: Vec<u32> = Setting::new("allowed_uids", &["SOCKET_ALLOWED_UIDS"]).default("");
+        /// Numbers of the groups whose processes may connect on the Unix socket, beside those of `allowed_uids`. The main
+        /// group of a process counts.
+        allowed_gids: Vec<u32> = Setting::new("allowed_gids", &["SOCKET_ALLOWED_GIDS"]).default("");
     }
 
     /// What may be sent on a connection.
     Messages {
-        /// Bytes a connection may hold of messages not yet complete. Never below `max_message_size_bytes`: a smaller
-        /// value is raised to it.
+        /// Bytes a connection may have under way: messages that were received and have not had their effect yet. Then it is
+        /// not read until there is room. Never below `max_message_size_bytes`: a smaller value is raised to it.
         buffer_size: usize = Setting::new("message_buffer_size_bytes", &["SOCKET_MESSAGE_BUFFER_SIZE"])
-            .default("1048576").range(1024, MESSAGE_BYTES_MAX).awaits("a bound of its own for buffers");
+            .default("1048576").range(1024, MESSAGE_BYTES_MAX);
+        /// Bytes that all connections together may have under way: half of them for messages that came in, beyond which
+        /// nothing more is read, and half for those that wait to go out, beyond which the connection with most is closed.
+        /// At least twice `message_buffer_size_bytes`.
+        buffered_max: usize = Setting::new("max_buffered_bytes", &["SOCKET_MAX_BUFFERED_BYTES"])
+            .default("268435456").range(2 << 20, 1 << 40);
         /// Longest message accepted. A longer one is refused; the connection goes on.
         max_size: usize = Setting::new("max_message_size_bytes", &["SOCKET_MAX_MESSAGE_SIZE"])
             .default("1048576").profiles(&[(Production, Fixed("2097152"))])
@@ -91,13 +132,13 @@ sections! {
         /// Messages per second that one connection may send of one type; 0 for no limit.
         rate_limit: u32 = Setting::new("rate_limit_messages_per_second", &["SOCKET_RATE_LIMIT_MESSAGES_PER_SECOND"])
             .default("100").profiles(&[(Development, Fixed("0"))])
-            .range(0, 1_000_000).hot().awaits("rate limiting");
+            .range(0, 1_000_000).hot();
         /// Messages that may come at once before the rate limit holds.
         rate_limit_burst: u32 = Setting::new("rate_limit_burst_messages", &["SOCKET_RATE_LIMIT_BURST_MESSAGES"])
-            .default("1000").range(1, 1_000_000).hot().awaits("rate limiting");
-        /// Whether to compress large messages for crawlers that can read them so.
+            .default("1000").range(1, 1_000_000).hot();
+        /// Whether crawlers of the session protocol that can do so send and get large messages compressed, with zstd.
         enable_compression: bool = Setting::new("enable_compression", &["SOCKET_ENABLE_COMPRESSION"])
-            .default("false").awaits("message compression");
+            .default("false");
         /// Whether buffers are kept for reuse between messages.
         buffer_optimize: bool = Setting::new("buffer_optimize", &["SOCKET_BUFFER_OPTIMIZE"])
             .default("false").awaits("buffer reuse");
@@ -105,11 +146,13 @@ sections! {
 
     /// How silence is noticed.
     Heartbeat {
-        /// Time between the heartbeats asked of a crawler.
+        /// Time between the heartbeats asked of a crawler. One of the session protocol that is silent for as long is sent
+        /// a `ping`.
         interval: Duration = Setting::new("heartbeat_interval_ms", &["SOCKET_HEARTBEAT_INTERVAL"])
             .default("30000").profiles(&[(Development, Fixed("10000")), (Production, Fixed("60000"))])
             .range(10, HOUR_MS).hot();
-        /// Silence after which a crawler's jobs are taken from it. At least twice the interval and a margin of a tenth
+        /// Silence after which a crawler's jobs are taken from it, and the connection of one of the session protocol is
+        /// closed. At least twice the interval and a margin of a tenth
         /// of it, 1 s at most. Where only the interval is given, it is three times that.
         timeout: Duration = Setting::new("heartbeat_timeout_ms", &["SOCKET_HEARTBEAT_TIMEOUT"])
             .default("90000").profiles(&[(Development, Fixed("30000")), (Production, Fixed("180000"))])
@@ -160,6 +203,9 @@ sections! {
         max_running_per_account: u64 =
             Setting::new("max_running_jobs_per_account", &["SOCKET_MAX_RUNNING_JOBS_PER_ACCOUNT"])
             .default("0").range(0, ROWS_MAX).hot();
+        /// Time between two reports of progress about a job that a crawler of the session protocol is asked for.
+        report_interval: Duration = Setting::new("progress_report_interval_ms", &["SOCKET_PROGRESS_REPORT_INTERVAL"])
+            .default("1000").range(10, HOUR_MS);
         /// Failures in a row after which a circuit breaker opens.
         breaker_failures: u32 = Setting::new("circuit_breaker_failures", &["SOCKET_CIRCUIT_BREAKER_FAILURES"])
             .default("5").range(1, 1000).hot().awaits("circuit breakers");

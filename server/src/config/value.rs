@@ -24,6 +24,8 @@ pub(super) enum TomlValue {
     Boolean(bool),
     String(String),
     Strings(Vec<String>),
+    /// Whole numbers as in [`Self::Integer`], one at least.
+    Integers(Vec<String>),
     /// No setting takes this; the name of its type.
     Other(&'static str),
 }
@@ -34,7 +36,7 @@ impl TomlValue {
             Self::Integer(_) => "an integer",
             Self::Boolean(_) => "a boolean",
             Self::String(_) => "a string",
-            Self::Strings(_) => "a list",
+            Self::Strings(_) | Self::Integers(_) => "a list",
             Self::Other(name) => name,
         }
     }
@@ -237,30 +239,48 @@ impl Value for SocketAddr {
     }
 }
 
-/// A host to listen on. Only loopback, because what a crawler sends and gets over TCP is not protected.
+/// A host to listen on. What other machines can reach has rules of its own, which need other settings.
 impl Value for IpAddr {
-    const KIND: &'static str = "loopback host";
+    const KIND: &'static str = "IP address or `localhost`";
 
     fn parse(raw: &Raw, _: &Setting) -> Result<Self, String> {
-        const WANTED: &str = "`localhost` or a loopback IP address";
+        const WANTED: &str = "`localhost` or an IP address";
         let given = text(raw, WANTED)?.trim();
         if given == "localhost" {
             return Ok(Self::V4(Ipv4Addr::LOCALHOST));
         }
-        let address: Self = given
+        given
             .parse()
-            .map_err(|_| format!("must be {WANTED}, not {}", quote(given)))?;
-        if address.to_canonical().is_loopback() {
-            Ok(address)
-        } else {
-            Err(format!(
-                "must be {WANTED}, not {address}: listening beyond this machine needs TLS and crawler tokens, which \
-                 this version does not have"
-            ))
-        }
+            .map_err(|_| format!("must be {WANTED}, not {}", quote(given)))
     }
 
     fn to_toml(&self) -> Option<String> {
         Some(toml_string(&self.to_string()))
+    }
+}
+
+/// Numbers of users or groups.
+impl Value for Vec<u32> {
+    const KIND: &'static str = "list of numbers";
+
+    fn parse(raw: &Raw, _: &Setting) -> Result<Self, String> {
+        const WANTED: &str = "a list of numbers such as [1000, 1001]";
+        let given = match raw {
+            Raw::Toml(TomlValue::Integers(numbers)) => numbers.clone(),
+            Raw::Toml(TomlValue::Strings(list)) if !list.is_empty() => {
+                return Err(format!("must be {WANTED}, without quotes"));
+            }
+            _ => texts(raw, WANTED)?,
+        };
+        let number = |text: &String| match text.parse() {
+            Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+            _ => Err(format!("must be {WANTED}; not {}", quote(text))),
+        };
+        given.iter().map(number).collect()
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        let items: Vec<String> = self.iter().map(u32::to_string).collect();
+        Some(format!("[{}]", items.join(", ")))
     }
 }

@@ -172,7 +172,11 @@ pub(super) fn refused(error: ActError, job: Option<&JobView>) -> Problem {
             let detail = format!("{limit} gates are closed already. Open one that is not needed any more.");
             Problem::new(StatusCode::CONFLICT, "too_many_gates", detail)
         }
-        rejection @ (Rejection::QueueFull { .. } | Rejection::NameTaken { .. }) => {
+        rejection @ (Rejection::QueueFull { .. }
+        | Rejection::NameTaken { .. }
+        | Rejection::InstanceTaken
+        | Rejection::TokenNameTaken
+        | Rejection::NoSuchToken) => {
             tracing::error!(?rejection, "unexpected refusal of an act");
             let detail = "The request could not be carried out.";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)

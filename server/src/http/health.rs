@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use axum::{Json, Router, routing};
 use serde_json::json;
 
+use super::connections::by_reason;
 use super::{Api, json};
 
 pub(super) fn routes() -> Router<Api> {
@@ -47,6 +48,7 @@ async fn socket(State(api): State<Api>) -> impl IntoResponse {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
     };
+    let queued_bytes: usize = api.pool.infos().iter().map(|info| info.output.queued_bytes).sum();
     let uptime_seconds = api.status.uptime().as_secs_f64();
     let body = json!({
         "status": status,
@@ -56,6 +58,9 @@ async fn socket(State(api): State<Api>) -> impl IntoResponse {
             "running": running,
             "connections": stats.total,
             "active_connections": stats.active,
+            "sessions": api.router.sessions().len(),
+            "queued_bytes": queued_bytes,
+            "closed_by_reason": by_reason(&stats.closed),
             "uptime": uptime_seconds,
         },
         "timestamp": json::now(),

@@ -1,12 +1,18 @@
 //! Records as the API shows them. Tokens are not among them.
 
+use std::time::SystemTime;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use crawlwire_progress::Timestamp;
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::Tree;
 use crawlwire_progress::view::{AreaView, AuditView, ErrorView, EventView, JobView, ProgressView};
+use crawlwire_protocol::Dialect;
 use crawlwire_router::SessionInfo;
+use crawlwire_transport::{ClosedRecord, ConnectionInfo, Refused};
 use serde_json::{Value, json};
+
+use crate::connection::DIALECT;
 
 /// RFC 3339 in UTC with milliseconds.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -15,8 +21,13 @@ pub(crate) fn time(at: Timestamp) -> String {
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// The same of the machine's clock.
+fn wall_clock(at: SystemTime) -> String {
+    DateTime::<Utc>::from(at).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
 pub(crate) fn now() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+    wall_clock(SystemTime::now())
 }
 
 /// JSON text that we stored ourselves.
@@ -195,15 +206,82 @@ pub(crate) fn open_gate(gate: &Gate) -> Value {
 }
 
 pub(crate) fn session(info: &SessionInfo) -> Value {
+    let greeting = info.greeting.as_ref();
     json!({
         "id": &*info.name,
         "connection": info.connection,
         "identity": info.identity,
+        "dialect": info.dialect.map(Dialect::as_str),
+        "crawler_id": greeting.map(|greeting| &greeting.crawler_id),
+        "instance_id": greeting.map(|greeting| &greeting.instance_id),
+        "role": greeting.map(|greeting| greeting.role.as_str()),
+        "principal": greeting.map(|greeting| &greeting.principal),
+        "software": greeting.and_then(|greeting| greeting.software.as_deref()),
+        "features": features(info),
+        "high_water_seq": info.high_water,
+        "epoch": info.epoch.0,
         "active_jobs": info.active_jobs,
         "system_status": info.system_status,
         "jobs": info.jobs,
         "messages": info.messages,
         "connected_ms": info.open_for.as_millis() as u64,
         "silent_ms": info.silent_for.as_millis() as u64,
+    })
+}
+
+/// What both sides can do beyond the core of the session protocol.
+fn features(info: &SessionInfo) -> Vec<&'static str> {
+    let features = info.greeting.iter().flat_map(|greeting| &greeting.features);
+    features.map(|feature| feature.as_str()).collect()
+}
+
+/// An open connection, and the session it is, if it is one by now.
+pub(crate) fn connection(info: &ConnectionInfo, session: Option<&SessionInfo>) -> Value {
+    let silent = info.last_activity.map(|at| info.as_of.saturating_duration_since(at));
+    let traffic = info.traffic;
+    json!({
+        "connection": info.id.0,
+        "peer": info.peer.to_string(),
+        "state": info.state.as_str(),
+        "dialect": info.metadata.get(DIALECT),
+        "session": session.map(|session| &*session.name),
+        "role": session.and_then(|session| session.greeting.as_ref()).map(|greeting| greeting.role.as_str()),
+        "features": session.map(features),
+        "connected_ms": info.uptime().as_millis() as u64,
+        "silent_ms": silent.unwrap_or(info.uptime()).as_millis() as u64,
+        "messages_received": traffic.messages_received,
+        "messages_sent": traffic.messages_sent,
+        "bytes_received": traffic.bytes_received,
+        "bytes_sent": traffic.bytes_sent,
+        "errors": traffic.errors,
+        "last_error": info.last_error,
+        "queued_messages": info.output.queued_messages,
+        "queued_bytes": info.output.queued_bytes,
+    })
+}
+
+/// A connection that has closed.
+pub(crate) fn closed(record: &ClosedRecord) -> Value {
+    json!({
+        "connection": record.id.0,
+        "at": wall_clock(record.at),
+        "reason": record.reason.as_str(),
+        "session": record.crawler_id.as_deref(),
+        "peer": record.peer.to_string(),
+        "connected_ms": record.lived.as_millis() as u64,
+        "messages_received": record.traffic.messages_received,
+        "messages_sent": record.traffic.messages_sent,
+        "messages_undelivered": record.traffic.messages_undelivered,
+        "errors": record.traffic.errors,
+    })
+}
+
+/// Somebody who was not let in.
+pub(crate) fn refused(refused: &Refused) -> Value {
+    json!({
+        "at": wall_clock(refused.at),
+        "reason": refused.reason.as_str(),
+        "peer": refused.peer.to_string(),
+        "detail": refused.detail,
     })
 }

@@ -2,6 +2,7 @@
 
 mod acts;
 mod body;
+mod connections;
 mod crawlers;
 mod gates;
 mod guard;
@@ -66,6 +67,7 @@ pub(crate) fn routes(api: Api) -> Router {
         .merge(gates::routes())
         .merge(records::routes())
         .merge(crawlers::routes())
+        .merge(connections::routes())
         .merge(stream::routes());
     Router::new()
         .route("/", routing::get(page))

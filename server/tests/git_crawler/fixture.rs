@@ -102,6 +102,29 @@ impl Fixture {
         self.beside("root")
     }
 
+    /// Unfinished files of a crawler that writes to `out`.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        let mut parts = Vec::new();
+        let mut folders = vec![self.beside("out")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "part") {
+                    parts.push(path.to_str().unwrap().to_owned());
+                }
+            }
+        }
+        parts
+    }
+
+    pub(crate) fn remove_parts(&self) {
+        for part in self.parts() {
+            fs::remove_file(part).unwrap();
+        }
+    }
+
     /// A path next to the root.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

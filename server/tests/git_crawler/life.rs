@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crawlwire_protocol::CrawlerMessage;
-use crawlwire_protocol::message::{JobType, SystemStatus};
+use crawlwire_protocol::message::JobType;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -11,27 +11,12 @@ use crate::crawler;
 use crate::fixture::{ANN, Fixture, commit, init};
 use crate::peer::{PATIENCE, Server, options};
 
-/// Slow enough that a job is still running when the next thing happens.
-const SLOW: &[&str] = &["--slow-ms=300"];
-
-#[tokio::test]
-async fn heartbeats_say_what_it_does() {
-    let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &["--slow-ms=300", "--heartbeat-ms=20"]);
-    let mut connection = server.accept().await;
-    assert_eq!(connection.active_jobs_when(SystemStatus::Idle).await, 0);
-    connection.assign("1", JobType::CrawlProject, "alpha").await;
-    assert_eq!(connection.active_jobs_when(SystemStatus::Crawling).await, 1);
-    connection.assign("2", JobType::DiscoverNamespaces, ".").await;
-    assert_eq!(connection.active_jobs_when(SystemStatus::Discovering).await, 2);
-    assert_eq!(connection.active_jobs_when(SystemStatus::Idle).await, 0);
-}
-
 #[tokio::test]
 async fn several_jobs_run_at_once_and_the_rest_wait() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &["--slow-ms=200", "--jobs=2"]);
-    let mut connection = server.accept().await;
+    let mut server = Server::start(&fixture, &["--slow-ms=200", "--jobs=2"]).await;
+    let (hello, mut connection) = server.accept_after(0).await;
+    assert_eq!(hello.slots.get(), 2);
     for job in ["1", "2", "3"] {
         connection.assign(job, JobType::CrawlProject, "alpha").await;
     }
@@ -56,135 +41,95 @@ async fn several_jobs_run_at_once_and_the_rest_wait() {
 #[tokio::test]
 async fn a_job_outlives_its_connection() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, SLOW);
+    let mut server = Server::start(&fixture, &["--slow-ms=300"]).await;
     let mut connection = server.accept().await;
     connection.assign("d", JobType::DiscoverNamespaces, ".").await;
-    connection.assign("p", JobType::CrawlProject, "alpha").await;
     while !matches!(connection.next_about("d").await, CrawlerMessage::JobProgress(_)) {}
+    let settled = connection.settled;
     drop(connection);
 
-    // Both are named again and come to their end, and nothing that was found is missing.
-    let mut connection = server.accept().await;
-    let (mut discovered, mut ends) = (0, 0);
-    let mut first = std::collections::BTreeMap::new();
-    while ends < 2 {
-        let envelope = connection.next().await;
-        let Some(job) = envelope.job_id else { continue };
-        let kind = std::mem::discriminant(&envelope.message);
-        first.entry(job.as_str().to_owned()).or_insert(kind);
-        match envelope.message {
-            CrawlerMessage::JobsDiscovered(batch) => discovered += batch.discovered_jobs.len(),
-            CrawlerMessage::JobCompleted(_) => ends += 1,
-            CrawlerMessage::JobFailed(failed) => panic!("{failed:?}"),
-            _ => {}
-        }
-    }
-    assert_eq!(discovered, 9);
-    assert_eq!(first.len(), 2);
-    assert_eq!(first["d"], first["p"], "both begin with their start");
-}
-
-#[tokio::test]
-async fn an_end_that_may_be_lost_is_said_again() {
-    let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
-    let mut connection = server.accept().await;
-    connection.complete(JobType::CrawlProject, "alpha").await;
-    drop(connection);
-    let story = server.accept().await.story("job crawl_project alpha").await;
-    assert!(story.completed.is_some());
-}
-
-#[tokio::test]
-async fn an_assignment_it_has_already_changes_nothing() {
-    let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, SLOW);
-    let mut connection = server.accept().await;
-    connection.assign("1", JobType::CrawlProject, "alpha").await;
-    assert!(matches!(
-        connection.next_about("1").await,
-        CrawlerMessage::JobStarted(_)
-    ));
-    connection.assign("1", JobType::CrawlProject, "alpha").await;
-    let story = connection.story("1").await;
+    let (hello, mut connection) = server.accept_after(settled).await;
+    assert_eq!(hello.holds.map(|held| held.len()), Some(1));
+    let story = connection.story("d").await;
     assert_eq!((story.started, story.completed.is_some()), (0, true));
-    // Once it has ended, the same job is a new one.
-    connection.assign("1", JobType::CrawlProject, "alpha").await;
-    let story = connection.story("1").await;
-    assert_eq!((story.started, story.completed.is_some()), (1, true));
-}
-
-#[tokio::test]
-async fn what_it_does_not_know_is_ignored() {
-    let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
-    let mut connection = server.accept().await;
-    let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(2_000_000));
-    for line in [
-        "{\"type\":\"welcome\",\"timestamp\":\"2024-01-01T00:00:00Z\",\"data\":{\"x\":1}}\n",
-        "not json\n",
-        "\n",
-        "{\"type\":\"job_assignment\",\"timestamp\":\"\",\"data\":{}}\n",
-        &long,
-    ] {
-        connection.send_line(line.as_bytes()).await;
-    }
-    connection.complete(JobType::CrawlProject, "alpha").await;
-}
-
-#[tokio::test]
-async fn an_announced_shutdown_ends_the_connection_and_not_the_job() {
-    for graceful in [true, false] {
-        let fixture = Fixture::with_three();
-        let server = Server::start(&fixture, SLOW);
-        let mut connection = server.accept().await;
-        connection.assign("1", JobType::CrawlProject, "alpha").await;
-        assert!(matches!(
-            connection.next_about("1").await,
-            CrawlerMessage::JobStarted(_)
-        ));
-        connection.shut_down(graceful).await;
-        while connection.next_or_end().await.is_some() {}
-        let story = server.accept().await.story("1").await;
-        assert!(story.completed.is_some(), "{story:?}");
-    }
+    let discovered = story.discovered.iter().map(|batch| batch.discovered_jobs.len());
+    assert_eq!(discovered.sum::<usize>(), 9);
 }
 
 #[tokio::test]
 async fn told_to_stop_it_gives_its_jobs_back() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &["--slow-ms=60000"]);
+    let mut server = Server::start(&fixture, &["--slow-ms=60000"]).await;
     let mut connection = server.accept().await;
     connection.assign("1", JobType::CrawlProject, "alpha").await;
     while !matches!(connection.next_about("1").await, CrawlerMessage::JobProgress(_)) {}
     server.stop();
-    let failed = connection.story("1").await.failed.unwrap();
-    assert_eq!(failed.error_context.error_type, "Stopped");
-    assert!(failed.error_context.is_recoverable && failed.partial_results.is_some());
-    assert!(connection.next_or_end().await.is_none());
+    assert_eq!(connection.story("1").await.left, Some("job_returned"));
+    let goodbye = connection.next().await.message;
+    assert!(matches!(goodbye, CrawlerMessage::Goodbye(_)), "{goodbye:?}");
+    drop(connection);
     let ended = server.ended().await;
-    assert_eq!((ended.gave_up, ended.summary.failed()), (None, 1));
-    let left: Vec<_> = walk(&fixture.beside("out"));
-    assert!(left.iter().all(|name| !name.ends_with(".part")), "{left:?}");
+    assert_eq!((ended.gave_up, ended.summary.failed()), (None, 0));
+    assert_eq!(
+        ended.summary.to_string(),
+        "0 jobs done, 0 failed, 1 left; 0 commits, 0 branches, 0 tags, 0 files, 0 authors"
+    );
 }
 
-fn walk(folder: &std::path::Path) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            names.extend(walk(&path));
-        } else {
-            names.push(path.to_str().unwrap().to_owned());
-        }
+#[tokio::test]
+async fn a_cancelled_job_leaves_nothing_behind() {
+    let fixture = Fixture::with_three();
+    let mut server = Server::start(&fixture, &["--slow-ms=60000"]).await;
+    let mut connection = server.accept().await;
+    for job_type in [JobType::CrawlProject, JobType::CrawlGroup, JobType::DiscoverNamespaces] {
+        let job = job_type.to_string();
+        connection
+            .assign(
+                &job,
+                job_type,
+                if job_type == JobType::CrawlProject {
+                    "alpha"
+                } else {
+                    "."
+                },
+            )
+            .await;
+        while !matches!(connection.next_about(&job).await, CrawlerMessage::JobProgress(_)) {}
+        connection.cancel(&job).await;
+        let story = connection.story(&job).await;
+        assert_eq!(story.left, Some("job_cancelled"));
     }
-    names
+    assert_eq!(fixture.parts(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_crawler_that_is_started_again_is_the_same_instance() {
+    let fixture = Fixture::with_three();
+    let mut server = Server::start(&fixture, &[]).await;
+    let (first, connection) = server.accept_after(0).await;
+
+    // Not while the first one is there.
+    let second = crawler::run(options(&fixture, &[]), CancellationToken::new()).await;
+    let error = format!("{:#}", second.unwrap_err());
+    assert!(
+        error.contains("held by another crawler") && error.contains("--no-instance"),
+        "{error}"
+    );
+
+    drop(connection);
+    server.restart(&fixture, &[]).await;
+    let (second, connection) = server.accept_after(0).await;
+    assert_eq!(first.instance_id, second.instance_id);
+    drop(connection);
+    server.restart(&fixture, &["--no-instance"]).await;
+    let (third, _connection) = server.accept_after(0).await;
+    assert_ne!(first.instance_id, third.instance_id);
 }
 
 #[tokio::test]
 async fn once_ends_when_there_was_work_and_no_more_comes() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &["--once", "--once-idle-ms=300"]);
+    let mut server = Server::start(&fixture, &["--once", "--once-idle-ms=300"]).await;
     let mut connection = server.accept().await;
     // Idle from the beginning is not the end.
     assert!(
@@ -195,8 +140,10 @@ async fn once_ends_when_there_was_work_and_no_more_comes() {
     connection.complete(JobType::CrawlProject, "alpha").await;
     let assigned = Instant::now();
     connection.complete(JobType::DiscoverNamespaces, ".").await;
-    assert!(connection.next_or_end().await.is_none());
+    let goodbye = connection.next().await.message;
+    assert!(matches!(goodbye, CrawlerMessage::Goodbye(_)), "{goodbye:?}");
     assert!(assigned.elapsed() >= Duration::from_millis(300));
+    drop(connection);
     let ended = server.ended().await;
     assert_eq!(
         ended.summary.to_string(),
@@ -217,6 +164,28 @@ async fn it_waits_for_a_server_and_then_gives_up() {
         .unwrap()
         .unwrap();
     assert!(began.elapsed() >= Duration::from_millis(400));
-    assert!(ended.gave_up.unwrap().contains("nobody listens at"));
+    assert!(ended.gave_up.unwrap().contains("no server at"));
     assert_eq!(ended.summary.ended(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_stays_away_is_given_up_too() {
+    let fixture = Fixture::with_three();
+    let mut server = Server::start(&fixture, &["--patience-ms=400"]).await;
+    let connection = server.accept().await;
+    // It listens on, and answers nobody.
+    drop(connection);
+    let ended = server.ended().await;
+    assert!(ended.gave_up.unwrap().contains("no server at"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_want_it_is_no_reason_to_wait() {
+    let fixture = Fixture::with_three();
+    let mut server = Server::start(&fixture, &[]).await;
+    let mut connection = server.scripted().accept().await;
+    connection.expect_hello().await;
+    connection.goodbye("invalid_token", false).await;
+    let error = format!("{:#}", server.result().await.unwrap_err());
+    assert!(error.contains("invalid_token"), "{error}");
 }

@@ -11,14 +11,10 @@ mod discover;
 mod failure;
 #[path = "../../examples/git_crawler/group.rs"]
 mod group;
-#[path = "../../examples/git_crawler/hand.rs"]
-mod hand;
 #[path = "../../examples/git_crawler/jobs.rs"]
 mod jobs;
 #[path = "../../examples/git_crawler/options.rs"]
 mod options;
-#[path = "../../examples/git_crawler/outbox.rs"]
-mod outbox;
 #[path = "../../examples/git_crawler/output.rs"]
 mod output;
 #[path = "../../examples/git_crawler/project.rs"]
@@ -35,10 +31,10 @@ mod summary;
 mod user;
 #[path = "../../examples/git_crawler/walk.rs"]
 mod walk;
-#[path = "../../examples/git_crawler/wire.rs"]
-mod wire;
 
+mod base;
 mod fixture;
+mod going_on;
 mod life;
 mod peer;
 mod refusals;

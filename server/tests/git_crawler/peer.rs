@@ -1,16 +1,14 @@
 //! A scripted server, and the crawler running against it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use crawlwire_protocol::message::{
-    JobAssignment, JobCompleted, JobFailed, JobType, JobsDiscovered, ProgressData, Shutdown, SystemStatus,
-};
-use crawlwire_protocol::{AccessToken, CrawlerMessage, Decoded, Envelope, WebAppMessage, decode, encode};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use crawlwire_protocol::message::{Hello, JobCompleted, JobFailed, JobType, JobsDiscovered, ProgressData};
+use crawlwire_protocol::{Count, CrawlerMessage, Cursor, Dialect, Envelope, Marks, WebAppMessage};
+use crawlwire_transport::Endpoint;
+use crawlwire_transport::testing::{ScriptedConnection, ScriptedServer, assignment, fenced, welcome};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,34 +21,68 @@ use crate::options::Options;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
-    listener: UnixListener,
+    scripted: ScriptedServer,
     stop: CancellationToken,
     crawler: JoinHandle<anyhow::Result<Ended>>,
 }
 
 impl Server {
     /// Listens, and starts a crawler of the fixture's root with these further arguments.
-    pub(crate) fn start(fixture: &Fixture, arguments: &[&str]) -> Self {
-        let listener = UnixListener::bind(fixture.beside("s.sock")).unwrap();
+    pub(crate) async fn start(fixture: &Fixture, arguments: &[&str]) -> Self {
+        let scripted = ScriptedServer::bind(&Endpoint::Unix(fixture.beside("s.sock"))).await;
         let stop = CancellationToken::new();
         let crawler = tokio::spawn(crawler::run(options(fixture, arguments), stop.clone()));
         Self {
-            listener,
+            scripted,
             stop,
             crawler,
         }
     }
 
-    /// The crawler's next connection. Its first message is a heartbeat.
-    pub(crate) async fn accept(&self) -> Connection {
-        let (stream, _) = timeout(PATIENCE, self.listener.accept())
-            .await
-            .expect("no connection")
-            .unwrap();
-        let mut connection = Connection::new(stream);
-        let first = connection.next().await.message;
-        assert!(matches!(first, CrawlerMessage::Heartbeat(_)), "{first:?}");
-        connection
+    /// Stops the crawler and starts another one.
+    pub(crate) async fn restart(&mut self, fixture: &Fixture, arguments: &[&str]) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        let another = crawler::run(options(fixture, arguments), self.stop.clone());
+        let ended = std::mem::replace(&mut self.crawler, tokio::spawn(async { Ok(Ended::default()) })).await;
+        ended.unwrap().unwrap();
+        self.crawler = tokio::spawn(another);
+    }
+
+    /// The crawler's next connection, as a session.
+    pub(crate) async fn accept(&mut self) -> Connection {
+        self.accept_after(0).await.1
+    }
+
+    /// The same from a server that has settled these numbers. The jobs the crawler holds stay its own.
+    pub(crate) async fn accept_after(&mut self, settled: u64) -> (Hello, Connection) {
+        let mut scripted = self.scripted.accept().await;
+        let hello = scripted.expect_hello().await;
+        let mut welcome = welcome(settled);
+        welcome.leases = hello.holds.clone().unwrap_or_default();
+        scripted.send(WebAppMessage::Welcome(welcome)).await;
+        (hello, Connection::new(scripted))
+    }
+
+    /// The crawler's next connection, to a server that understands no hello.
+    pub(crate) async fn accept_base(&mut self) -> Connection {
+        let mut scripted = self.scripted.accept().await;
+        scripted.expect_hello().await;
+        scripted.set_dialect(Dialect::Base);
+        let first = scripted.next().await.expect("the crawler closed the connection");
+        assert!(matches!(first.message(), CrawlerMessage::Heartbeat(_)), "{first:?}");
+        Connection::new(scripted)
+    }
+
+    /// The next one to the same server, when the crawler has got to know it.
+    pub(crate) async fn accept_base_again(&mut self) -> Connection {
+        let mut scripted = self.scripted.accept().await;
+        scripted.set_dialect(Dialect::Base);
+        Connection::new(scripted)
+    }
+
+    pub(crate) fn scripted(&mut self) -> &mut ScriptedServer {
+        &mut self.scripted
     }
 
     /// Tells the crawler to stop.
@@ -60,10 +92,13 @@ impl Server {
 
     /// How the crawler ended.
     pub(crate) async fn ended(self) -> Ended {
+        self.result().await.unwrap()
+    }
+
+    pub(crate) async fn result(self) -> anyhow::Result<Ended> {
         timeout(PATIENCE, self.crawler)
             .await
             .expect("the crawler goes on")
-            .unwrap()
             .unwrap()
     }
 }
@@ -85,8 +120,12 @@ pub(crate) fn options(fixture: &Fixture, arguments: &[&str]) -> Options {
 }
 
 pub(crate) struct Connection {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    writer: OwnedWriteHalf,
+    scripted: ScriptedConnection,
+    /// The fence of each job that was given; each is given under a new one.
+    fences: BTreeMap<String, i64>,
+    next_fence: i64,
+    /// The highest number that was acknowledged.
+    pub(crate) settled: u64,
 }
 
 /// Everything a job said.
@@ -94,9 +133,14 @@ pub(crate) struct Connection {
 pub(crate) struct Story {
     pub(crate) started: usize,
     pub(crate) completions: Vec<f64>,
+    /// The commits that each progress spoke of.
+    pub(crate) commits: Vec<u64>,
     pub(crate) discovered: Vec<JobsDiscovered>,
+    pub(crate) checkpoints: Vec<Cursor>,
     pub(crate) completed: Option<JobCompleted>,
     pub(crate) failed: Option<JobFailed>,
+    /// The type of another end.
+    pub(crate) left: Option<&'static str>,
 }
 
 impl Story {
@@ -104,25 +148,34 @@ impl Story {
         assert!(!self.has_ended(), "said after the end: {message:?}");
         match message {
             CrawlerMessage::JobStarted(_) => self.started += 1,
-            CrawlerMessage::JobProgress(progress) => self.completions.push(progress.overall_completion.get()),
+            CrawlerMessage::JobProgress(progress) => {
+                self.completions.push(progress.overall_completion.get());
+                let commits = progress.progress.iter().find(|data| data.entity_type == "commits");
+                self.commits.extend(commits.map(|data| data.total_processed.get()));
+            }
             CrawlerMessage::JobsDiscovered(discovered) => self.discovered.push(discovered),
+            CrawlerMessage::Checkpoint(checkpoint) => self.checkpoints.push(checkpoint.cursor),
             CrawlerMessage::JobCompleted(completed) => self.completed = Some(completed),
             CrawlerMessage::JobFailed(failed) => self.failed = Some(failed),
+            CrawlerMessage::JobCancelled(_) => self.left = Some("job_cancelled"),
+            CrawlerMessage::JobPaused(_) => self.left = Some("job_paused"),
+            CrawlerMessage::JobReturned(_) => self.left = Some("job_returned"),
             other => panic!("not about a job: {other:?}"),
         }
     }
 
     fn has_ended(&self) -> bool {
-        self.completed.is_some() || self.failed.is_some()
+        self.completed.is_some() || self.failed.is_some() || self.left.is_some()
     }
 }
 
 impl Connection {
-    fn new(stream: UnixStream) -> Self {
-        let (reader, writer) = stream.into_split();
+    fn new(scripted: ScriptedConnection) -> Self {
         Self {
-            lines: BufReader::new(reader).lines(),
-            writer,
+            scripted,
+            fences: BTreeMap::new(),
+            next_fence: 1,
+            settled: 0,
         }
     }
 
@@ -131,16 +184,14 @@ impl Connection {
         self.next_or_end().await.expect("the crawler closed the connection")
     }
 
-    /// The next message, or `None` when the crawler has closed.
+    /// The next message, or `None` when the crawler has closed. What has to be acknowledged is.
     pub(crate) async fn next_or_end(&mut self) -> Option<Envelope<CrawlerMessage>> {
-        let line = timeout(PATIENCE, self.lines.next_line())
-            .await
-            .expect("silence")
-            .unwrap()?;
-        match decode(line.as_bytes()) {
-            Ok(Decoded::Known(envelope)) => Some(envelope),
-            other => panic!("{other:?}: {line}"),
+        let heard = timeout(PATIENCE, self.scripted.next()).await.expect("silence")?;
+        if let Some(seq) = heard.marks().seq {
+            self.settled = seq.get();
+            self.scripted.ack(self.settled).await;
         }
+        Some(heard.envelope)
     }
 
     /// The next message about a job.
@@ -153,47 +204,56 @@ impl Connection {
         }
     }
 
-    /// The jobs it speaks of in the next heartbeat with this status.
-    pub(crate) async fn active_jobs_when(&mut self, status: SystemStatus) -> u64 {
-        loop {
-            if let CrawlerMessage::Heartbeat(heartbeat) = self.next().await.message
-                && heartbeat.system_status == status
-            {
-                return heartbeat.active_jobs.get();
-            }
-        }
-    }
-
     /// Everything about a job up to its end.
     pub(crate) async fn story(&mut self, job: &str) -> Story {
         let mut story = Story::default();
-        while !story.has_ended() {
-            story.add(self.next_about(job).await);
-        }
+        self.go_on(job, &mut story, Story::has_ended).await;
         story
     }
 
-    pub(crate) async fn send(&mut self, message: WebAppMessage) {
-        self.send_line(&encode(&Envelope::now(message)).unwrap()).await;
+    /// More about a job, up to a point.
+    pub(crate) async fn go_on(&mut self, job: &str, story: &mut Story, until: impl Fn(&Story) -> bool) {
+        while !until(story) {
+            story.add(self.next_about(job).await);
+        }
     }
 
-    pub(crate) async fn send_line(&mut self, line: &[u8]) {
-        self.writer.write_all(line).await.unwrap();
+    fn fence(&mut self, job: &str) -> i64 {
+        self.fences[job]
     }
 
     /// Assigns a job with this path.
     pub(crate) async fn assign(&mut self, job: &str, job_type: JobType, path: &str) {
-        self.send(WebAppMessage::JobAssignment(JobAssignment {
-            job_id: job.to_owned(),
-            job_type,
-            entity_id: Some(path.to_owned()),
-            namespace_path: Some(path.to_owned()),
-            gitlab_host: "https://localhost".to_owned(),
-            access_token: AccessToken::new("secret"),
-            priority: 1.0,
-            resume: false,
-        }))
-        .await;
+        self.assign_from(job, job_type, path, None).await;
+    }
+
+    /// Assigns a job that goes on from a checkpoint.
+    pub(crate) async fn assign_from(&mut self, job: &str, job_type: JobType, path: &str, checkpoint: Option<&Cursor>) {
+        let mut assignment = assignment(job);
+        assignment.job_type = job_type;
+        assignment.entity_id = Some(path.to_owned());
+        assignment.namespace_path = Some(path.to_owned());
+        assignment.resume = checkpoint.is_some();
+        let mut marks = Marks::default();
+        if self.scripted.dialect() == Dialect::Session {
+            assignment.checkpoint = checkpoint.cloned();
+            assignment.attempt = Some(Count::from(1_u32));
+            marks = fenced(self.next_fence);
+        }
+        self.fences.insert(job.to_owned(), self.next_fence);
+        self.next_fence += 1;
+        let message = WebAppMessage::JobAssignment(assignment);
+        self.scripted.send_for(job, marks, message).await;
+    }
+
+    pub(crate) async fn cancel(&mut self, job: &str) {
+        let fence = self.fence(job);
+        self.scripted.cancel(job, fence, "somebody clicked").await;
+    }
+
+    pub(crate) async fn pause(&mut self, job: &str) {
+        let fence = self.fence(job);
+        self.scripted.pause(job, fence).await;
     }
 
     /// Assigns a job and hears all of it.
@@ -223,15 +283,6 @@ impl Connection {
             .error_context;
         assert!(!error.is_recoverable, "{error:?}");
         (error.error_type, error.error_message)
-    }
-
-    pub(crate) async fn shut_down(&mut self, graceful: bool) {
-        self.send(WebAppMessage::Shutdown(Shutdown {
-            graceful,
-            timeout_seconds: 30.0,
-            reason: None,
-        }))
-        .await;
     }
 }
 

@@ -20,7 +20,7 @@ async fn nothing_outside_the_root_is_read() {
     commit(&outside, ANN, "private", &[("x", "x")]);
     symlink(&outside, fixture.root().join("link")).unwrap();
     symlink(&outside, fixture.root().join("tools & more/link")).unwrap();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     let absolute = outside.to_str().unwrap().to_owned();
     for path in [
@@ -51,7 +51,7 @@ async fn nothing_outside_the_root_is_read() {
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     let long = "x".repeat(5000);
     for path in [
@@ -88,7 +88,7 @@ async fn linked_working_trees_belong_to_their_repository() {
         &fixture.root().join("alpha"),
         &["worktree", "add", "-q", "../tree", "feature/ä"],
     );
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     assert_eq!(
         connection.refuse(JobType::CrawlProject, "tree").await.0,
@@ -135,7 +135,7 @@ async fn a_broken_repository_fails_for_good_and_alone() {
     commit(&garbled, ANN, "one", &[("x", "x")]);
     fs::write(garbled.join(".git/refs/heads/main"), "no hash\n").unwrap();
 
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     for path in ["no-head", "gone", "garbled"] {
         let (error_type, message) = connection.refuse(JobType::CrawlProject, path).await;
@@ -161,7 +161,7 @@ async fn a_repository_inside_a_broken_one_is_not_its_neighbour() {
     init(&fixture.root());
     commit(&fixture.root(), ANN, "the outer one", &[("x", "x")]);
     fs::create_dir_all(fixture.root().join("inner/.git")).unwrap();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     assert_eq!(connection.refuse(JobType::CrawlProject, "inner").await.0, "GitFailed");
     connection.complete(JobType::CrawlProject, ".").await;
@@ -171,7 +171,7 @@ async fn a_repository_inside_a_broken_one_is_not_its_neighbour() {
 async fn a_folder_whose_name_is_no_text_is_skipped() {
     let fixture = Fixture::with_three();
     init(&fixture.root().join(std::ffi::OsStr::from_bytes(b"bad\xff")));
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let completed = server
         .accept()
         .await
@@ -206,7 +206,7 @@ async fn output_never_lands_in_a_repository_of_the_root() {
         assert!(!fixture.beside(place).exists());
     }
     // Beside the repositories is fine, and is not crawled.
-    let server = Server::start(&fixture, &["--out", fixture.beside("root/out").to_str().unwrap()]);
+    let mut server = Server::start(&fixture, &["--out", fixture.beside("root/out").to_str().unwrap()]).await;
     let mut connection = server.accept().await;
     connection.complete(JobType::CrawlProject, "alpha").await;
     init(&fixture.beside("root/out/odd"));

@@ -37,7 +37,7 @@ fn named(story: &Story, job_type: JobType) -> BTreeMap<&str, f64> {
 #[tokio::test]
 async fn discovery_finds_groups_projects_and_users() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let story = server.accept().await.run(JobType::DiscoverNamespaces, ".").await;
 
     let groups = BTreeMap::from([(".", 3.0), ("tools & more", 2.0), ("tools & more/deep", 1.0)]);
@@ -95,7 +95,7 @@ async fn discovery_finds_groups_projects_and_users() {
 #[tokio::test]
 async fn discovery_can_begin_further_down() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     let story = connection.run(JobType::DiscoverNamespaces, "tools & more/deep").await;
     assert_eq!(
@@ -120,7 +120,7 @@ async fn what_is_found_comes_in_batches() {
         &fixture.root().join("many"),
         (0..450).map(|number| format!("user-{number}@x")),
     );
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let story = server.accept().await.run(JobType::DiscoverNamespaces, ".").await;
     assert_eq!(items(&story).len(), 452);
     assert!(
@@ -143,7 +143,7 @@ async fn a_project_has_what_git_counts() {
         &fixture.root().join("long"),
         (0..1234).map(|number| format!("user-{}@x", number % 7)),
     );
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     for path in ["alpha", "tools & more/beta.git", "long"] {
         let folder = fixture.root().join(path);
@@ -182,7 +182,7 @@ async fn a_project_has_what_git_counts() {
 async fn names_and_texts_arrive_whole() {
     let fixture = Fixture::with_three();
     let alpha = fixture.root().join("alpha");
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let completed = server.accept().await.complete(JobType::CrawlProject, "alpha").await;
     let [commits, branches, tags, files] = completed.output_files.as_slice() else {
         panic!()
@@ -225,7 +225,7 @@ async fn names_and_texts_arrive_whole() {
 #[tokio::test]
 async fn an_empty_repository_is_no_failure() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let completed = server
         .accept()
         .await
@@ -249,7 +249,7 @@ async fn an_empty_repository_is_no_failure() {
 #[tokio::test]
 async fn a_group_is_the_sum_of_its_projects() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let completed = server.accept().await.complete(JobType::CrawlGroup, ".").await;
     assert_eq!(done(&completed.final_counts, "projects"), 3);
     let lines = read(&completed.output_files[0]);
@@ -266,7 +266,7 @@ async fn a_group_is_the_sum_of_its_projects() {
 #[tokio::test]
 async fn a_user_has_the_commits_of_one_address_everywhere() {
     let fixture = Fixture::with_three();
-    let server = Server::start(&fixture, &[]);
+    let mut server = Server::start(&fixture, &[]).await;
     let mut connection = server.accept().await;
     for (email, count) in [(ANN, 6), (BOB, 3)] {
         let completed = connection.complete(JobType::CrawlUser, email).await;

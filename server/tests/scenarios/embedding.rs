@@ -10,13 +10,18 @@ use crawlwire_protocol::message::{JobAssignment, JobType, Shutdown};
 use crawlwire_protocol::{AccessToken, Decoded, Envelope, Message, WebAppMessage};
 use crawlwire_router::handler::Inbound;
 use crawlwire_router::{Context, Event, Handled, Handler, Middleware, Peer, Processed, Verdict};
+use crawlwire_server::cli::TokenRole;
 use crawlwire_server::config::{Config, Inputs};
+use crawlwire_server::token::TokenError;
 use crawlwire_server::{Builder, MessageError, Server, StartError};
+use crawlwire_transport::{Endpoint, TlsClient, TlsServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 
-use crate::support::{Api, Crawler, DEADLINE, wait_until};
+use super::tls::certificate;
+use crate::support::session::{hello_with, refused};
+use crate::support::{Api, Crawler, DEADLINE, SessionCrawler, wait_until};
 
 /// A directory for a server, and how it is configured there.
 struct Place(TempDir);
@@ -27,6 +32,10 @@ impl Place {
     }
 
     fn builder(&self) -> Builder {
+        Server::builder(self.config())
+    }
+
+    fn config(&self) -> Config {
         let path = |name| self.0.path().join(name).display().to_string();
         let flags = BTreeMap::from([
             ("--profile", "test".to_owned()),
@@ -40,7 +49,7 @@ impl Place {
             env,
             ..Inputs::default()
         };
-        Server::builder(Config::resolve(inputs).expect("a configuration").0)
+        Config::resolve(inputs).expect("a configuration").0
     }
 
     fn connect(&self) -> Crawler {
@@ -312,6 +321,8 @@ async fn messages_to_crawlers() {
         access_token: AccessToken::new(""),
         priority: 1.0,
         resume: false,
+        checkpoint: None,
+        attempt: None,
     });
     assert_eq!(
         server.broadcast(&Envelope::now(assignment)).await,
@@ -412,4 +423,40 @@ async fn one_place_holds_one_server_at_a_time() {
     let ended = Api::new(again.http_address()).await_status(&job, "completed");
     assert_eq!(ended["attempt"], 1);
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_and_tokens_of_ones_own() {
+    let place = Place::new();
+    let path = |name: &str| place.0.path().join(name);
+    certificate(place.0.path(), "own");
+    let mut config = place.config();
+    config.connection.host = [0, 0, 0, 0].into();
+    config.connection.port = Some(0);
+    let tls = TlsServer::load(&path("own.pem"), &path("own.key"), None).expect("TLS");
+    // What was checked when the configuration was made holds for one that was changed, too.
+    let open = Server::builder(config.clone()).tls(tls.clone()).start().await;
+    assert!(matches!(open, Err(StartError::TokensNeeded(_))), "{open:?}");
+    config.security.require_tokens = true;
+    let plain = Server::builder(config.clone()).start().await;
+    assert!(matches!(plain, Err(StartError::Listen(_))), "{plain:?}");
+
+    let server = Server::builder(config).tls(tls).start().await.expect("it starts");
+    let port = server.endpoints().iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp { port, .. } => Some(*port),
+        Endpoint::Unix(_) => None,
+    });
+    let address = ([127, 0, 0, 1], port.expect("a TCP listener")).into();
+    let connect = || Crawler::tls(address, TlsClient::load(&path("own.pem")).expect("a client")).expect("a handshake");
+    let token = server
+        .create_token("own", TokenRole::Crawler, "ada")
+        .await
+        .expect("a token");
+    let taken = server.create_token("own", TokenRole::Crawler, "ada").await;
+    assert!(matches!(taken, Err(TokenError::Refused { .. })), "{taken:?}");
+    let mut crawler = SessionCrawler::begin(connect(), hello_with("far", 1, &token));
+    server.revoke_token("own", "ada").await.expect("it is there");
+    assert_eq!(crawler.last_words()["data"]["reason"], "token_revoked");
+    assert_eq!(refused(connect(), &hello_with("far", 1, &token)).0, "invalid_token");
+    server.stop().await;
 }

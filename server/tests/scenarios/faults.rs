@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
-use crawlwire_protocol::{CrawlerMessage, Decoded, decode};
+use crawlwire_protocol::{CrawlerMessage, Decoded, Dialect, decode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -215,7 +215,12 @@ fn the_corpus_gets_its_verdicts(database: TestDatabase) {
         crawler.send_bytes(format!("{}\n", row.line).as_bytes());
     }
     // A type that nobody knows is a message all the same; only the first few of a connection are logged.
-    let unknown = |row: &&Row| matches!(decode::<CrawlerMessage>(row.line.as_bytes()), Ok(Decoded::Custom(_)));
+    let unknown = |row: &&Row| {
+        matches!(
+            decode::<CrawlerMessage>(row.line.as_bytes(), Dialect::Base),
+            Ok(Decoded::Custom(_))
+        )
+    };
     let (unknown, bad): (Vec<_>, Vec<_>) = rows.iter().filter(|row| !row.accept).partition(|row| unknown(row));
     assert!(bad.len() > 300 && unknown.len() > UNKNOWN_LOGGED);
     let errors = await_errors(&api, bad.len() + UNKNOWN_LOGGED);
@@ -250,6 +255,7 @@ fn too_many_bad_lines_close_the_connection() {
 fn whoever_does_not_finish_a_line_is_cut_off() {
     let server = Setup::new(TestDatabase::sqlite())
         .set("SOCKET_CONNECTION_TIMEOUT", 300)
+        .set("SOCKET_PARTIAL_LINE_TIMEOUT", 300)
         .start();
     let api = server.api();
     let (mut first, mut later, mut quiet) = (server.connect(), server.crawler(), server.crawler());

@@ -1,5 +1,8 @@
 mod acts;
 mod api;
+mod base;
+mod closes;
+mod compression;
 mod crawl;
 mod embedding;
 mod explain;
@@ -9,6 +12,9 @@ mod handover;
 mod records;
 mod refusals;
 mod restart;
+mod sessions;
 mod shutdown;
 mod start;
 mod tcp;
+mod tls;
+mod tokens;

@@ -1,7 +1,7 @@
 //! A crawler that says what the test wants it to say.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -10,9 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use crawlwire_transport::{Endpoint, Stream, TlsClient};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::server::block_on;
 use super::{Api, DEADLINE, server, wait_until};
 
 /// Names the socket for [`relay`].
@@ -44,6 +46,14 @@ pub(crate) struct Assignment {
     pub(crate) data: Value,
 }
 
+impl Assignment {
+    /// The lease, where the dialect has one.
+    #[track_caller]
+    pub(crate) fn fence(&self) -> u64 {
+        self.data["fence"].as_u64().expect("a fence")
+    }
+}
+
 impl Crawler {
     /// A connection of this process; all of these are one crawler to the server.
     pub(crate) fn unix(path: &Path) -> Self {
@@ -59,6 +69,33 @@ impl Crawler {
         let clone = || stream.try_clone().expect("a handle");
         let (reader, writer, other) = (clone(), clone(), clone());
         Self::over(reader, writer, move || drop(other.shutdown(Shutdown::Both)))
+    }
+
+    /// A connection with TLS; why there is none, if the handshake fails.
+    pub(crate) fn tls(address: SocketAddr, tls: TlsClient) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        theirs.set_nonblocking(true)?;
+        let (done, result) = sync_channel(1);
+        std::thread::spawn(move || {
+            block_on(async move {
+                let host = address.ip().to_string();
+                let endpoint = Endpoint::Tcp {
+                    host,
+                    port: address.port(),
+                };
+                let connected = Stream::connect_tls(&endpoint, &tls).await;
+                let stream = connected.and_then(|stream| Ok((stream, tokio::net::UnixStream::from_std(theirs)?)));
+                let (mut stream, mut theirs) = match stream {
+                    Ok(both) => both,
+                    Err(error) => return drop(done.send(Err(error))),
+                };
+                let _ = done.send(Ok(()));
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut theirs).await;
+            });
+        });
+        result.recv_timeout(DEADLINE).expect("an end of the handshake")?;
+        let (reader, writer, other) = (ours.try_clone()?, ours.try_clone()?, ours);
+        Ok(Self::over(reader, writer, move || drop(other.shutdown(Shutdown::Both))))
     }
 
     /// A connection of a process of its own, which dies when this is dropped.
@@ -77,7 +114,12 @@ impl Crawler {
         crawler
     }
 
-    fn over(reader: impl Read + Send + 'static, writer: impl Write + 'static, hang_up: impl Fn() + 'static) -> Self {
+    /// Over anything that reads and writes.
+    pub(crate) fn over(
+        reader: impl Read + Send + 'static,
+        writer: impl Write + 'static,
+        hang_up: impl Fn() + 'static,
+    ) -> Self {
         let (received, lines) = sync_channel(LINES_MAX);
         std::thread::spawn(move || {
             let lines = BufReader::new(reader).lines().map_while(Result::ok);
@@ -96,6 +138,11 @@ impl Crawler {
             name: String::new(),
             beat: None,
         }
+    }
+
+    /// Goes away without a word.
+    pub(crate) fn hang_up(&self) {
+        (self.hang_up)();
     }
 
     /// From now on it sends a heartbeat this often while it waits for something.
@@ -175,11 +222,18 @@ impl Crawler {
     /// The next message. None when the server has hung up.
     #[track_caller]
     pub(crate) fn recv(&mut self) -> Option<Value> {
+        let line = self.recv_line()?;
+        Some(serde_json::from_str(&line).expect("the server speaks JSON"))
+    }
+
+    /// The same as it came, without its newline.
+    #[track_caller]
+    pub(crate) fn recv_line(&mut self) -> Option<String> {
         let until = Instant::now() + DEADLINE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(self.beat.unwrap_or(left).min(left)) {
-                Ok(line) => return Some(serde_json::from_str(&line).expect("the server speaks JSON")),
+                Ok(line) => return Some(line),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => panic!("nothing came"),
                 Err(RecvTimeoutError::Timeout) => self.heartbeat(),

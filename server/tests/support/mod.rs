@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod crawler;
 pub(crate) mod history;
 pub(crate) mod server;
+pub(crate) mod session;
 pub(crate) mod stream;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 pub(crate) use self::api::Api;
 pub(crate) use self::crawler::Crawler;
 pub(crate) use self::server::{Setup, TestServer};
+pub(crate) use self::session::SessionCrawler;
 pub(crate) use self::stream::LiveStream;
 
 /// Nothing takes this long unless it is broken.

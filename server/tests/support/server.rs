@@ -14,7 +14,8 @@ use crawlwire_persistence::testing::TestDatabase;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Api, Crawler, DEADLINE, LiveStream, wait_until};
+use super::session::hello;
+use super::{Api, Crawler, DEADLINE, LiveStream, SessionCrawler, wait_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_crawlwire");
 
@@ -142,6 +143,22 @@ impl Setup {
         )
     }
 
+    /// Another command of the program, on the same data: how it ended, and what it said on both streams.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(BINARY);
+        command
+            .env_clear()
+            .env("DATABASE_URL", self.database.config().url)
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .env("SOCKET_DATA_DIR", self.data_dir())
+            .current_dir(self.dir())
+            .args(arguments);
+        let output = assert_cmd::Command::from_std(command).timeout(DEADLINE).output();
+        let output = output.expect("the binary starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.dir().join("data")
     }
@@ -219,6 +236,11 @@ impl TestServer {
         crawler
     }
 
+    /// A crawler of the session protocol, on the Unix socket.
+    pub(crate) fn session(&self, crawler_id: &str, instance: u64) -> SessionCrawler {
+        SessionCrawler::begin(self.connect(), hello(crawler_id, instance))
+    }
+
     /// The same as a process of its own.
     pub(crate) fn crawler_process(&self) -> Crawler {
         let mut crawler = Crawler::process(&self.socket());
@@ -255,9 +277,14 @@ impl TestServer {
 
     /// Sends a signal (`TERM`, `INT`); how it ended, and how long that took.
     pub(crate) fn stop(&mut self, signal: &str) -> (ExitStatus, Duration) {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits for its end; how it ended, and how long that took.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
         let mut child = self.running.take().expect("it runs");
         let since = Instant::now();
-        self::signal(&child, signal);
         let status = wait_until("the server ends", || child.try_wait().expect("a child"));
         (status, since.elapsed())
     }

@@ -20,7 +20,18 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("backlog", "128", "256", "256"),
     ("max_connections", "7", "8", "8"),
     ("connection_timeout_ms", "7000", "8000", "8000"),
+    ("hello_timeout_ms", "7000", "8000", "8000"),
+    ("partial_line_timeout_ms", "7000", "8000", "8000"),
+    ("keepalive_interval_ms", "7000", "8000", "8000"),
+    ("keepalive_timeout_ms", "7000", "8000", "8000"),
+    ("tls_cert_file", "'/c/file'", "/c/env", "\"/c/env\""),
+    ("tls_key_file", "'/k/file'", "/k/env", "\"/k/env\""),
+    ("tls_client_ca_file", "'/a/file'", "/a/env", "\"/a/env\""),
+    ("require_tokens", "true", "no", "false"),
+    ("allowed_uids", "[7, 0x8]", "8,9", "[8, 9]"),
+    ("allowed_gids", "[7]", " 8 ", "[8]"),
     ("message_buffer_size_bytes", "70_000_00", "8000000", "8000000"),
+    ("max_buffered_bytes", "70_000_00", "80000000", "80000000"),
     ("max_message_size_bytes", "0x10_0001", "1048578", "1048578"),
     ("message_delimiter", "\"\\n\"", "\\n", "\"\\n\""),
     ("max_invalid_messages", "7", "8", "8"),
@@ -43,6 +54,7 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("sweep_interval_ms", "700", "800", "800"),
     ("cancel_timeout_ms", "7000", "8000", "8000"),
     ("max_running_jobs_per_account", "7", "8", "8"),
+    ("progress_report_interval_ms", "7000", "8000", "8000"),
     ("circuit_breaker_failures", "7", "8", "8"),
     ("circuit_breaker_open_ms", "7000", "8000", "8000"),
     ("max_tree_depth", "7", "8", "8"),
@@ -70,6 +82,16 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("shutdown_timeout_ms", "7000", "8000", "8000"),
 ];
 
+/// What a setting cannot do without.
+fn beside(key: &str) -> &'static str {
+    match key {
+        "tls_cert_file" => "tls_key_file = '/k'",
+        "tls_key_file" => "tls_cert_file = '/c'",
+        "tls_client_ca_file" => "tls_cert_file = '/c'\ntls_key_file = '/k'",
+        _ => "",
+    }
+}
+
 #[test]
 fn every_setting_takes_file_over_preset_and_environment_over_file() {
     let sampled: Vec<&str> = SAMPLES.iter().map(|(key, ..)| *key).collect();
@@ -79,7 +101,7 @@ fn every_setting_takes_file_over_preset_and_environment_over_file() {
     for (key, in_file, in_env, env_shown) in SAMPLES {
         let setting = Setting::find(key).unwrap();
         let from_file = || {
-            let file = format!("{key} = {in_file}\n");
+            let file = format!("{key} = {in_file}\n{}", beside(key));
             given()
                 .file(&file)
                 .inputs(|inputs| inputs.read_secret = |_| Ok("sqlite:/secret\n".to_owned()))

@@ -6,6 +6,7 @@ mod problems;
 mod profiles;
 mod properties;
 mod secrets;
+mod security;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,266 @@
+//! How long good peers wait for an acknowledgement, alone and beside bad ones.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use uuid::Uuid;
+
+use crate::bad::Bad;
+use crate::figures::{Spread, Times};
+use crate::place::{Backend, Place};
+use crate::process::{Peers, ServerProcess};
+use crate::web_app::WebApp;
+use crate::wire::{Heard, Lease, Session, number};
+
+/// What is aimed at: p99 beside bad peers by p99 alone.
+const AIM: f64 = 2.0;
+
+/// Good peers, and the time between two checkpoints of each.
+const GOOD: usize = 4;
+const EVERY: Duration = Duration::from_millis(10);
+
+/// Checkpoints between two signs of life, so one a second.
+const HEARTBEATS: u64 = 100;
+
+/// Before it counts, so that bad peers are what they are.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Limits of time short enough that bad peers meet them while they are watched, several times. All else is as configured
+/// by default, the limits of rate among it.
+const LIMITS: [(&str, &str); 7] = [
+    ("SOCKET_MAX_CONNECTIONS", "10000"),
+    ("SOCKET_CONNECTION_TIMEOUT", "2000"),
+    ("SOCKET_PARTIAL_LINE_TIMEOUT", "1000"),
+    ("SOCKET_KEEPALIVE_INTERVAL", "1000"),
+    ("SOCKET_KEEPALIVE_TIMEOUT", "3000"),
+    ("SOCKET_HEARTBEAT_INTERVAL", "1000"),
+    ("SOCKET_HEALTH_CHECK_INTERVAL", "500"),
+];
+
+/// Names of reasons why a connection of a bad peer is closed.
+const REASONS: [&str; 14] = [
+    "peer_closed",
+    "connection_limit",
+    "slow_consumer",
+    "write_timeout",
+    "first_line_timeout",
+    "partial_line_timeout",
+    "hello_refused",
+    "replaced",
+    "idle_timeout",
+    "keepalive_timeout",
+    "rate_limited",
+    "too_many_errors",
+    "over_budget",
+    "internal_error",
+];
+
+/// Closed connections by reason.
+type Closes = BTreeMap<&'static str, u64>;
+
+/// One measurement.
+struct Run {
+    p50: f64,
+    p99: f64,
+    /// By p99 alone, in the same round.
+    ratio: f64,
+    /// Of those sent, in the time measured, acknowledged.
+    per_second: f64,
+    /// What bad peers made of connections and lines, in a second.
+    connections: f64,
+    lines: f64,
+}
+
+pub(crate) async fn measure(backend: Backend, time: Duration, rounds: usize, bad: usize) {
+    let Some(place) = backend.place().await else {
+        return;
+    };
+    println!(
+        "  {GOOD} good peers, a checkpoint every {} ms each: from the line to its acknowledgement, beside {bad} bad peers \
+         of a kind, median (least to most) of {rounds} times {:.0} s",
+        EVERY.as_millis(),
+        time.as_secs_f64()
+    );
+    let course = Course::begin(&place).await;
+    let mut runs: [Vec<Run>; Bad::CASES.len() + 1] = Default::default();
+    let mut closes: [Closes; Bad::CASES.len() + 1] = Default::default();
+    for _ in 0..rounds {
+        let alone = course.alone(time).await;
+        let p99 = alone.p99;
+        runs[0].push(alone);
+        for ((kind, _, _), (runs, closes)) in Bad::CASES.into_iter().zip(runs.iter_mut().zip(&mut closes).skip(1)) {
+            let before = course.closes();
+            runs.push(course.beside(kind, bad, time, p99).await);
+            for (reason, after) in course.closes() {
+                let more = after - before.get(reason).copied().unwrap_or(0);
+                *closes.entry(reason).or_default() += more;
+            }
+        }
+    }
+    tell("alone", &runs[0]);
+    for ((_, what, _), (runs, closes)) in Bad::CASES.into_iter().zip(runs.iter().zip(&closes).skip(1)) {
+        tell(what, runs);
+        println!(
+            "      {:.1} times p99 alone, {:.2} of the aim of {AIM}; they made {:.0} connections and {:.0} lines a second; \
+             closed: {}",
+            Spread::of(runs, |run| run.ratio),
+            Spread::of(runs, |run| run.ratio).median() / AIM,
+            Spread::of(runs, |run| run.connections).median(),
+            Spread::of(runs, |run| run.lines).median(),
+            spell(closes)
+        );
+    }
+}
+
+fn tell(what: &str, runs: &[Run]) {
+    println!(
+        "    {what}: p50 {:.2} ms, p99 {:.2} ms, {:.0} acknowledged a second",
+        Spread::of(runs, |run| run.p50),
+        Spread::of(runs, |run| run.p99),
+        Spread::of(runs, |run| run.per_second).median()
+    );
+}
+
+fn spell(closes: &Closes) -> String {
+    let told = closes.iter().filter(|(_, count)| **count > 0);
+    let told: Vec<_> = told.map(|(reason, count)| format!("{count} {reason}")).collect();
+    match told.is_empty() {
+        true => "none".to_owned(),
+        false => told.join(", "),
+    }
+}
+
+/// One server with good peers from the beginning to the end.
+struct Course<'a> {
+    place: &'a Place,
+    recorder: Arc<Recorder>,
+    /// Before the server, so that it is gone when that goes.
+    _good: JoinSet<()>,
+    server: ServerProcess,
+}
+
+impl<'a> Course<'a> {
+    async fn begin(place: &'a Place) -> Self {
+        let server = ServerProcess::start(place, &LIMITS);
+        let mut web_app = WebApp::connect(server.http_address()).await;
+        let recorder = Arc::new(Recorder::default());
+        let mut good = JoinSet::new();
+        for number in 0..GOOD {
+            web_app.submit(number).await;
+            let session = Session::connect(&place.socket(), Uuid::now_v7(), 1, &[]).await;
+            let mut session = session.expect("the server welcomes sessions");
+            let lease = session.begin().await.expect("a job that begins");
+            let recorder = recorder.clone();
+            good.spawn(async move {
+                let ended = speak(session, lease, &recorder).await;
+                ended.expect("the server has nothing against good peers");
+            });
+        }
+        Self {
+            place,
+            recorder,
+            _good: good,
+            server,
+        }
+    }
+
+    async fn alone(&self, time: Duration) -> Run {
+        sleep(WARM_UP).await;
+        self.record(time, None).await
+    }
+
+    async fn beside(&self, kind: &str, bad: usize, time: Duration, alone: f64) -> Run {
+        let begun = Instant::now();
+        let peers = Peers::start(kind, &self.place.socket(), bad);
+        sleep(WARM_UP).await;
+        let run = self.record(time, Some(alone)).await;
+        let lasted = begun.elapsed().as_secs_f64();
+        let said = peers.stop();
+        self.server.has_connections(GOOD).await;
+        let made = |what| number_after(&said, what) / lasted;
+        Run {
+            connections: made("connections "),
+            lines: made("lines "),
+            ..run
+        }
+    }
+
+    async fn record(&self, time: Duration, alone: Option<f64>) -> Run {
+        self.recorder.begin();
+        sleep(time).await;
+        let times = Times::of(self.recorder.end());
+        Run {
+            p50: times.p50(),
+            p99: times.p99(),
+            ratio: times.p99() / alone.unwrap_or(times.p99()),
+            per_second: times.count() as f64 / time.as_secs_f64(),
+            connections: 0.0,
+            lines: 0.0,
+        }
+    }
+
+    /// What the server has counted so far.
+    fn closes(&self) -> Closes {
+        let body = self.server.get("/api/v1/connections/closed").unwrap_or_default();
+        let counted = REASONS.into_iter().map(|reason| (reason, number(&body, reason)));
+        counted.filter_map(|(reason, count)| Some((reason, count?))).collect()
+    }
+}
+
+fn number_after(text: &str, word: &str) -> f64 {
+    let rest = text.split_once(word).map(|(_, rest)| rest);
+    let number = rest.and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Where good peers put down what they measure, while somebody wants it.
+#[derive(Default)]
+struct Recorder(Mutex<Option<Vec<Duration>>>);
+
+impl Recorder {
+    fn begin(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+    }
+
+    fn end(&self) -> Vec<Duration> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.expect("it has begun")
+    }
+
+    fn note(&self, time: Duration) {
+        if let Some(times) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            times.push(time);
+        }
+    }
+}
+
+/// A good peer: never more than it may have on its way, and a sign of life now and then.
+async fn speak(mut session: Session, lease: Lease, recorder: &Recorder) -> io::Result<()> {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut settled = session.seq;
+    let mut sent = VecDeque::new();
+    loop {
+        tokio::select! {
+            heard = session.next() => if let Heard::Acked(seq) = heard? {
+                let now = Instant::now();
+                for at in sent.drain(..(seq - settled) as usize) {
+                    recorder.note(now - at);
+                }
+                settled = seq;
+            },
+            _ = ticks.tick(), if (sent.len() as u64) < session.window => {
+                session.checkpoint(&lease);
+                if session.seq.is_multiple_of(HEARTBEATS) {
+                    session.heartbeat();
+                }
+                sent.push_back(Instant::now());
+            }
+        }
+        session.flush().await?;
+    }
+}

@@ -1,0 +1,86 @@
+//! Client, transport and router together in a simulated network, over a store in memory: hosts die and come back, links
+//! break, lines come late and twice. One thread, its own clock, and all chance from one seed.
+//!
+//! `CRAWLWIRE_CRASH_SEED` runs one seed, `CRAWLWIRE_SIM_SEEDS` says how many each test runs.
+
+#![expect(clippy::print_stdout, reason = "a test tells its seeds, and how much it did")]
+
+#[expect(dead_code, reason = "these tests need only a part of it")]
+#[path = "engine/chance.rs"]
+mod chance;
+#[path = "sim/crawler.rs"]
+mod crawler;
+#[path = "sim/disk.rs"]
+mod disk;
+#[path = "sim/judge.rs"]
+mod judge;
+#[path = "sim/weather.rs"]
+mod weather;
+#[path = "sim/world.rs"]
+mod world;
+
+use std::time::Instant;
+
+use world::{Ran, run};
+
+/// Seeds that each test runs.
+const SEEDS: u64 = 6;
+
+fn seeds(first: u64) -> std::ops::Range<u64> {
+    if let Some(seed) = std::env::var("CRAWLWIRE_CRASH_SEED").ok() {
+        let seed = seed.parse().expect("CRAWLWIRE_CRASH_SEED is a number");
+        return seed..seed + 1;
+    }
+    let count = std::env::var("CRAWLWIRE_SIM_SEEDS").ok();
+    let count = count.map_or(SEEDS, |count| count.parse().expect("CRAWLWIRE_SIM_SEEDS is a number"));
+    first * count..(first + 1) * count
+}
+
+fn check(seed: u64) -> Ran {
+    let began = Instant::now();
+    let ran = run(seed);
+    println!(
+        "seed {seed}: {} steps of the store, {} strikes, {} connections, {} lines said again, {} attempts lost; {:?}",
+        ran.journal.len(),
+        ran.weather.len() / 2,
+        ran.connections,
+        ran.resent,
+        ran.lost,
+        began.elapsed()
+    );
+    if !ran.wrong.is_empty() {
+        for line in ran.weather.iter().chain(&ran.journal) {
+            println!("{line}");
+        }
+        panic!("seed {seed}: {:#?}", ran.wrong);
+    }
+    ran
+}
+
+/// Each is a test of its own, so that they share the processors.
+macro_rules! weathers {
+    ($($name:ident: $first:literal),*) => {
+        $(#[test]
+        fn $name() {
+            seeds($first).for_each(|seed| drop(check(seed)));
+        })*
+    };
+}
+
+weathers! {
+    nothing_acknowledged_is_lost_first: 0,
+    nothing_acknowledged_is_lost_second: 1,
+    nothing_acknowledged_is_lost_third: 2,
+    nothing_acknowledged_is_lost_fourth: 3
+}
+
+#[test]
+fn a_seed_is_a_course_of_events() {
+    let (first, second) = (check(7), check(7));
+    for (place, (one, other)) in first.journal.iter().zip(&second.journal).enumerate() {
+        assert_eq!(one, other, "step {place}, after {:#?}", &first.journal[place.saturating_sub(20)..place]);
+    }
+    assert_eq!(first.journal.len(), second.journal.len());
+    assert_eq!(first.weather, second.weather);
+    assert_ne!(first.journal, check(8).journal);
+}

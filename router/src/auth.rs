@@ -10,6 +10,7 @@ use crawlwire_protocol::message::Role;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::code;
 use crate::peer::Origin;
 use crate::shared::{Shared, wall_clock};
 
@@ -49,10 +50,10 @@ pub(crate) enum Denied {
 impl Denied {
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::Required | Self::InTheClear => "authentication_required",
-            Self::Invalid => "invalid_token",
-            Self::Role => "forbidden_role",
-            Self::Store(_) => "database_unavailable",
+            Self::Required | Self::InTheClear => code::AUTHENTICATION_REQUIRED,
+            Self::Invalid => code::INVALID_TOKEN,
+            Self::Role => code::FORBIDDEN_ROLE,
+            Self::Store(_) => code::DATABASE_UNAVAILABLE,
         }
     }
 }

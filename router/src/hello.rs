@@ -15,6 +15,7 @@ use crawlwire_protocol::{
 };
 
 use crate::auth::{self, Denied, Principal};
+use crate::code;
 use crate::dispatch::assignment::{self, Again};
 use crate::event::Event;
 use crate::handler::Processed;
@@ -33,15 +34,19 @@ const NAME_DIGITS: usize = 8;
 pub(crate) async fn greet(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: &Hello) -> Processed {
     if peer.session().is_some() {
         let kind = (Category::MessageValidation, Severity::Low);
-        return Processed::refused("hello_expected_once", kind, "the session has begun already");
+        return Processed::refused(code::HELLO_EXPECTED_ONCE, kind, "the session has begun already");
     }
     match open(shared, peer, hello).await {
         Ok(()) => Processed::done(),
         Err(refused) => {
             let why = refused.error.as_deref();
             tracing::info!(peer = peer.name(), why, "hello refused");
+            let closing = match refused.should_retry {
+                true => Closing::Unavailable,
+                false => Closing::HelloRefused,
+            };
             Processed {
-                close: refused.close.or(Some(Closing::HelloRefused)),
+                close: refused.close.or(Some(closing)),
                 ..*refused
             }
         }
@@ -77,9 +82,9 @@ async fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: &Hello) -> Result<(
         Ok(Outcome::SessionOpened(opened)) => opened,
         Ok(Outcome::Refused(rejection @ Rejection::InstanceTaken)) => {
             let why = rejection.to_string();
-            return Err(refused("instance_taken", Category::Authentication, why));
+            return Err(refused(code::INSTANCE_TAKEN, Category::Authentication, why));
         }
-        Ok(_) => return Err(refused("internal_error", Category::Internal, "no session was opened")),
+        Ok(_) => return Err(refused(code::INTERNAL_ERROR, Category::Internal, "no session was made")),
         Err(error) => return Err(Box::new(unavailable(&error))),
     };
     let again = match assignment::again(shared, &opened, hello, &greeting).await {
@@ -105,10 +110,10 @@ async fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: &Hello) -> Result<(
 async fn judge(shared: &Shared, peer: &Peer, hello: &Hello) -> Result<Greeting, Box<Processed>> {
     if !hello.versions.iter().any(|version| version.get() == VERSION) {
         let why = format!("this server speaks version {VERSION}");
-        return Err(refused("unsupported_version", Category::MessageValidation, why));
+        return Err(refused(code::UNSUPPORTED_VERSION, Category::MessageValidation, why));
     }
     let Some(role) = Role::named(hello.role.as_str()) else {
-        return Err(refused("forbidden_role", Category::Authentication, "no such role"));
+        return Err(refused(code::FORBIDDEN_ROLE, Category::Authentication, "no such role"));
     };
     let principal = auth::authenticate(shared, peer.origin, hello.token.as_ref(), role).await;
     let Principal { name, token } = principal.map_err(|denied| denial(&denied))?;

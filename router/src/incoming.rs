@@ -19,7 +19,7 @@ use crate::peer::{Closing, Peer};
 use crate::router::Router;
 use crate::said::{self, Numbered, Place};
 use crate::shared::NAME_BYTES_MAX;
-use crate::{hello, sessions};
+use crate::{code, hello, sessions};
 
 /// What is left of a line after [`Router::call`]: resolves when its effect is durable, or when it is known to have none.
 /// To be [concluded](Router::conclude) then, in the order of the lines.
@@ -61,6 +61,10 @@ impl Router {
     pub async fn call(&self, peer: &Arc<Peer>, received: impl Into<Received>) -> Pending {
         let Received { message, fingerprint } = received.into();
         peer.decide(Some(message.type_name()));
+        // Whatever becomes of the line: it is a sign of life.
+        if let Some(session) = peer.session().filter(|_| peer.speaks_session()) {
+            session.heard();
+        }
         let about = About {
             type_name: message.type_name().to_owned(),
             job: job_id(&message).cloned(),
@@ -169,7 +173,7 @@ impl Router {
         let job = about.job.as_ref().map(JobId::as_str);
         let message = "a handler or middleware panicked";
         self.shared.log_error(peer, kind, "handler_panicked", job, message);
-        Processed::refused("internal_error", kind, "internal error")
+        Processed::refused(code::INTERNAL_ERROR, kind, "internal error")
     }
 
     async fn process(&self, peer: &Arc<Peer>, message: Inbound, number: Option<Arc<Numbered>>) -> Handled {
@@ -179,7 +183,7 @@ impl Router {
             Verdict::Refuse(reason) => {
                 refused(&self.shared, peer, &reason);
                 let kind = (Category::Authentication, Severity::Low);
-                return Handled::Done(Processed::refused("refused_by_middleware", kind, reason));
+                return Handled::Done(Processed::refused(code::REFUSED_BY_MIDDLEWARE, kind, reason));
             }
             Verdict::Fail(processed) => return Handled::Done(*processed),
         };
@@ -192,7 +196,7 @@ impl Router {
             session: peer.session(),
             number,
         };
-        if let Some(session) = &context.session {
+        if let Some(session) = context.session.as_ref().filter(|_| !peer.speaks_session()) {
             session.heard();
         }
         self.first_success(&context, &message).await
@@ -249,9 +253,9 @@ impl Router {
                 let type_name = message.type_name();
                 tracing::info!(peer = context.peer.name(), type_name, "nobody handles this type");
                 let why = "a type that nobody handles".to_owned();
-                context.log_error(kind.0, kind.1, "unknown_type", None, why);
+                context.log_error(kind.0, kind.1, code::UNKNOWN_TYPE, None, why);
             }
-            Processed::refused("unknown_type", kind, "nobody handles this type")
+            Processed::refused(code::UNKNOWN_TYPE, kind, "nobody handles this type")
         }))
     }
 
@@ -273,6 +277,9 @@ impl Router {
             } else {
                 peer.numbers.settle(seq);
             }
+        }
+        if !invalid {
+            self.note_turned_away(peer, &processed);
         }
         let reply = processed.reply.take().or_else(|| error(peer, job, seq, &processed));
         if let Some(reply) = reply {
@@ -299,6 +306,15 @@ impl Router {
             .await;
         }
         processed
+    }
+
+    /// Who is not let in is worth a look.
+    fn note_turned_away(&self, peer: &Peer, processed: &Processed) {
+        let turned_away = matches!(processed.close, Some(Closing::HelloRefused | Closing::NotAuthenticated));
+        if let Some(refused) = processed.refused.as_ref().filter(|_| turned_away) {
+            let kind = (refused.category, refused.severity);
+            self.shared.log_error(peer, kind, refused.code, None, &refused.message);
+        }
     }
 
     fn count(&self, answered: &Answered) {
@@ -355,7 +371,7 @@ fn error(peer: &Peer, job: Option<JobId>, seq: Option<u64>, processed: &Processe
         }
         None => {
             let why = processed.error.clone().unwrap_or_default();
-            ErrorReply::new("refused", Category::JobProcessing, Severity::Low, why)
+            ErrorReply::new(code::REFUSED, Category::JobProcessing, Severity::Low, why)
         }
     };
     let reply = ErrorReply {

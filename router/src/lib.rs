@@ -15,6 +15,7 @@
 //! | [`handler`], [`middleware`] | the two traits that users implement |
 //! | [`peer`], [`session`], sessions | connections, sessions, the jobs they hold; how they come and go |
 //! | hello, auth, roles, limit | the greeting, who is there, who may say what, and how much |
+//! | [`code`] | what refusals are called |
 //! | numbers, said | the numbers of lasting messages: whose turn it is, and how each has its effect once |
 //! | handlers | the built-in ones: translate, ask, answer |
 //! | acts, wishes | what people do, why a job waits, and what crawlers are told of it |
@@ -28,6 +29,7 @@
 
 mod acts;
 mod auth;
+pub mod code;
 mod config;
 mod context;
 mod dispatch;

@@ -2,14 +2,14 @@
 
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crawlwire_progress::store::BoxFuture;
 use crawlwire_protocol::{Category, CrawlerKind, Decoded, Message, Severity};
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::code;
 use crate::handler::{Inbound, Processed};
 use crate::middleware::{Middleware, Verdict};
 use crate::peer::{Closing, Peer};
@@ -26,13 +26,18 @@ pub struct RateLimit {
 /// Messages by type; those of types that we do not know share a bucket, so there are as many as types.
 type Limiter = DefaultKeyedRateLimiter<Option<CrawlerKind>>;
 
+/// Refusals in a second for each message that may come in one, before a connection is closed. Who waits as long as it is
+/// told is refused about once for each message that passes.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(2).unwrap();
+
 /// What a connection may still say.
 #[derive(Default)]
 pub(crate) struct Buckets {
     /// Made at the first message, if there is a limit.
     limiter: OnceLock<Limiter>,
-    /// Messages refused in a row.
-    refused: AtomicU32,
+    /// What is forgiven, made at the first refusal. Counted by time and not in a row: in a flood, too, a message passes now
+    /// and then.
+    patience: OnceLock<DefaultDirectRateLimiter>,
 }
 
 /// Holds peers to their rate: those of the session dialect are told when to try again, the reading of others waits. Since a
@@ -40,7 +45,7 @@ pub(crate) struct Buckets {
 #[derive(Debug)]
 pub(crate) struct Limit {
     quota: Quota,
-    burst: u32,
+    patience: Quota,
 }
 
 impl Limit {
@@ -50,7 +55,7 @@ impl Limit {
         let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
         Some(Self {
             quota: Quota::per_second(per_second).allow_burst(burst),
-            burst: burst.get(),
+            patience: Quota::per_second(per_second.saturating_mul(REFUSALS)).allow_burst(burst),
         })
     }
 
@@ -62,11 +67,11 @@ impl Limit {
     }
 
     fn refuse(&self, peer: &Peer, wait: Duration) -> Processed {
-        let in_a_row = peer.buckets.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let patience = peer.buckets.patience.get_or_init(|| RateLimiter::direct(self.patience));
         let kind = (Category::RateLimiting, Severity::Low);
         let why = "more messages of this type than may come in this time";
-        let mut refused = Processed::refused("rate_limited", kind, why).retry_after(wait);
-        refused.close = (in_a_row > self.burst).then_some(Closing::RateLimited);
+        let mut refused = Processed::refused(code::RATE_LIMITED, kind, why).retry_after(wait);
+        refused.close = patience.check().is_err().then_some(Closing::RateLimited);
         refused
     }
 }
@@ -93,7 +98,6 @@ impl Middleware for Limit {
                 }
                 tokio::time::sleep(wait).await;
             }
-            peer.buckets.refused.store(0, Ordering::Relaxed);
             Verdict::Pass(message)
         })
     }

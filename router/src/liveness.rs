@@ -39,6 +39,7 @@ pub(crate) async fn watch(shared: &Shared, stop: CancellationToken) {
     let mut tokens_at = Instant::now() + TOKENS_EVERY;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }

@@ -62,46 +62,48 @@ pub enum Origin {
     Memory,
 }
 
-/// Why the router ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Closing {
-    /// A later connection speaks for the same instance.
-    Replaced,
-    /// Its token was taken back.
-    TokenRevoked,
-    /// It said goodbye.
-    Goodbye,
-    /// Its greeting was not one.
-    HelloRefused,
-    /// It did not prove who it is.
-    NotAuthenticated,
-    /// It goes on beyond the rate limit, whatever it is answered.
-    RateLimited,
-    /// It was not heard for the whole heartbeat timeout.
-    HeartbeatTimeout,
-    /// The store does not know its session any more.
-    SessionLost,
+macro_rules! closings {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, reconnect: $reconnect:literal;)*) => {
+        /// Why the router ends a connection.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Closing { $($(#[$doc])* $variant,)* }
+
+        impl Closing {
+            /// Every one of them, in the order of declaration.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The stable name, on the wire and in logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Whether the crawler should come back by itself.
+            pub const fn reconnect(self) -> bool {
+                match self { $(Self::$variant => $reconnect,)* }
+            }
+        }
+    };
 }
 
-impl Closing {
-    /// The stable name, on the wire and in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Replaced => "replaced",
-            Self::TokenRevoked => "token_revoked",
-            Self::Goodbye => "goodbye",
-            Self::HelloRefused => "hello_refused",
-            Self::NotAuthenticated => "not_authenticated",
-            Self::RateLimited => "rate_limited",
-            Self::HeartbeatTimeout => "idle_timeout",
-            Self::SessionLost => "session_lost",
-        }
-    }
-
-    /// Whether the crawler should come back by itself.
-    pub const fn reconnect(self) -> bool {
-        matches!(self, Self::RateLimited | Self::HeartbeatTimeout | Self::SessionLost)
-    }
+closings! {
+    /// A later connection speaks for the same instance.
+    Replaced = "replaced", reconnect: false;
+    /// Its token was taken back.
+    TokenRevoked = "token_revoked", reconnect: false;
+    /// It said goodbye.
+    Goodbye = "goodbye", reconnect: false;
+    /// Its greeting was not one.
+    HelloRefused = "hello_refused", reconnect: false;
+    /// Its greeting could not be answered, because the store is away.
+    Unavailable = "unavailable", reconnect: true;
+    /// It did not prove who it is.
+    NotAuthenticated = "not_authenticated", reconnect: false;
+    /// It goes on beyond the rate limit, whatever it is answered.
+    RateLimited = "rate_limited", reconnect: true;
+    /// It was not heard for the whole heartbeat timeout.
+    HeartbeatTimeout = "idle_timeout", reconnect: true;
+    /// The store does not know its session any more.
+    SessionLost = "session_lost", reconnect: true;
 }
 
 /// Messages of unknown types of one peer that are logged; the rest is only counted.

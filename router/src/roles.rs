@@ -4,6 +4,7 @@ use crawlwire_progress::store::BoxFuture;
 use crawlwire_protocol::message::Role;
 use crawlwire_protocol::{Category, CrawlerKind, Decoded, Message, Severity};
 
+use crate::code;
 use crate::handler::{Inbound, Processed};
 use crate::middleware::{Middleware, Verdict};
 use crate::peer::{Closing, Origin, Peer};
@@ -38,7 +39,7 @@ impl Authorise {
             let stranger = self.tokens_required && matches!(peer.origin, Origin::Tcp { .. });
             return if stranger {
                 let why = "a peer beyond this machine must greet with a token";
-                let mut refused = refused("authentication_required", why);
+                let mut refused = refused(code::AUTHENTICATION_REQUIRED, why);
                 refused.close = Some(Closing::NotAuthenticated);
                 Err(refused)
             } else {
@@ -49,7 +50,7 @@ impl Authorise {
         let role = session.and_then(|session| session.greeting.as_ref().map(|greeting| greeting.role));
         match (role, message) {
             (Some(role), Decoded::Known(envelope)) if !may_say(role, envelope.message.kind()) => {
-                Err(refused("forbidden_type", "the role may not send this type"))
+                Err(refused(code::FORBIDDEN_TYPE, "the role may not send this type"))
             }
             _ => Ok(()),
         }

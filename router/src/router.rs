@@ -147,6 +147,7 @@ impl Router {
             connected: false,
         };
         let recovered = tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             recovered = self.shared.insist(recover) => recovered,
         };

@@ -8,6 +8,7 @@ use crawlwire_progress::store::{BoxFuture, Said, StoreError, Ticket};
 use crawlwire_progress::{Committed, Op, Outcome};
 use crawlwire_protocol::{Category, Classify, Severity};
 
+use crate::code;
 use crate::handler::Processed;
 use crate::numbers::{Number, Turn};
 use crate::peer::{Closing, Peer};
@@ -115,7 +116,7 @@ async fn applied(
         Ok(other) => {
             tracing::error!(?other, "a numbered line was answered with something else");
             numbers.go_back(number, number.seq - 1);
-            Err(Processed::refused("internal_error", INTERNAL, "internal error").retry_after(RETRY_AFTER))
+            Err(Processed::refused(code::INTERNAL_ERROR, INTERNAL, "internal error").retry_after(RETRY_AFTER))
         }
     }
 }
@@ -133,7 +134,7 @@ async fn broken(shared: &Shared, session: &Session, number: Number, reason: &str
         Ok(Outcome::Said(Said::Applied(_) | Said::Repeated { .. })) => {
             numbers.keep(number);
             let why = "the database refused what the message asks for";
-            Processed::refused("internal_error", INTERNAL, why)
+            Processed::refused(code::INTERNAL_ERROR, INTERNAL, why)
         }
         Ok(Outcome::Said(Said::Replaced)) => replaced(),
         Ok(_) => gap(),
@@ -154,20 +155,20 @@ pub(crate) fn in_doubt(peer: &Peer, numbered: &Numbered, processed: Processed) -
 pub(crate) fn unavailable(error: &StoreError) -> Processed {
     let kind = (Category::Database, error.severity());
     let wait = error.retry_after().unwrap_or(RETRY_AFTER);
-    Processed::refused("database_unavailable", kind, "the database is not available").retry_after(wait)
+    Processed::refused(code::DATABASE_UNAVAILABLE, kind, "the database is not available").retry_after(wait)
 }
 
 fn gap() -> Processed {
     let kind = (Category::MessageValidation, Severity::Low);
     let why = "a number before this one is missing";
-    Processed::refused("sequence_gap", kind, why).retry_after(Duration::ZERO)
+    Processed::refused(code::SEQUENCE_GAP, kind, why).retry_after(Duration::ZERO)
 }
 
 fn conflict(shared: &Shared, peer: &Peer) -> Processed {
     let kind = (Category::MessageValidation, Severity::Medium);
     let why = "the number was used for another message";
-    shared.log_error(peer, kind, "sequence_conflict", None, why);
-    Processed::refused("sequence_conflict", kind, why)
+    shared.log_error(peer, kind, code::SEQUENCE_CONFLICT, None, why);
+    Processed::refused(code::SEQUENCE_CONFLICT, kind, why)
 }
 
 /// Another connection speaks for the instance by now: whatever is said here, it will say again.

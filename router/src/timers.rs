@@ -35,6 +35,7 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
     let (mut look_at, mut look) = (Instant::now(), false);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
             () = shared.store.woken() => {
@@ -148,6 +149,7 @@ pub(crate) async fn flush(shared: &Shared, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let stopping = tokio::select! {
+            biased;
             () = stop.cancelled() => true,
             _ = ticks.tick() => false,
         };
@@ -218,10 +220,12 @@ pub(crate) async fn prune(shared: &Shared, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = prune_once(shared) => {}
         }

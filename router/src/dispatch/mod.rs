@@ -26,6 +26,7 @@ pub(crate) async fn run(shared: &Shared, stop: CancellationToken) {
     let mut tokens = Tokens::default();
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = shared.wake.notified() => {}
             // What was passed over is looked at again, and gates open by themselves.

@@ -7,6 +7,7 @@ use crawlwire_progress::{Op, StoreError};
 use crawlwire_protocol::message::{ApiLimited, JobRequest};
 
 use super::{OF_A_JOB, Speaking, handler, speaking};
+use crate::code;
 use crate::context::Context;
 use crate::handler::{Handled, Inbound, Processed};
 use crate::hello::slots;
@@ -37,7 +38,7 @@ async fn on_api_limited(context: &Context, message: &Inbound, limited: &ApiLimit
     let (shared, limited) = (context.shared.clone(), *limited);
     Handled::Pending(Box::pin(async move {
         match close(&shared, &speaking, limited).await {
-            Ok(Some(Outcome::Refused(rejection))) => Processed::refused("refused", OF_A_JOB, rejection.to_string()),
+            Ok(Some(Outcome::Refused(rejection))) => Processed::refused(code::REFUSED, OF_A_JOB, rejection.to_string()),
             Ok(_) => Processed::done(),
             Err(error) => unavailable(&error),
         }

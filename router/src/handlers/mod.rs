@@ -19,6 +19,7 @@ use crawlwire_progress::store::{Outcome, Rejection, Ticket};
 use crawlwire_progress::{Committed, Fact, Op, StoreError};
 use crawlwire_protocol::{Category, CrawlerKind, Decoded, FenceNo, JobId, Severity};
 
+use crate::code;
 use crate::context::Context;
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id, marks};
 use crate::said;
@@ -102,14 +103,14 @@ const OF_A_JOB: (Category, Severity) = (Category::JobProcessing, Severity::Low);
 /// The job a message names, if the session holds it. If not, the line is late: it is counted and has no effect.
 async fn speaking(context: &Context, message: &Inbound) -> Result<Speaking, Handled> {
     let Some(job) = job_id(message).cloned() else {
-        return Err(refused("not_found", "the message names no job"));
+        return Err(refused(code::NOT_FOUND, "the message names no job"));
     };
     if context.peer.speaks_session() {
         return under_lease(context, message, job).map_err(|late| *late);
     }
     match context.held(job.as_str()).await {
         Ok((session, held)) => Ok(Speaking { job, session, held }),
-        Err(reason) => Err(late(context, &job, "not_held", reason)),
+        Err(reason) => Err(late(context, &job, code::NOT_HELD, reason)),
     }
 }
 
@@ -119,7 +120,7 @@ fn under_lease(context: &Context, message: &Inbound, job: JobId) -> Result<Speak
     let held = held.and_then(|session| Some((session.held(job.as_str())?, session)));
     let Some((held, session)) = held else {
         let why = "the session does not hold the job";
-        return Err(Box::new(late(context, &job, "not_held", why)));
+        return Err(Box::new(late(context, &job, code::NOT_HELD, why)));
     };
     if marks(message).fence.map(FenceNo::get) != Some(held.fence.0) {
         let stale = Refusal::Stale;
@@ -266,7 +267,7 @@ fn settle(shared: &Shared, speaking: &Speaking, outcome: Outcome) -> Processed {
             shared.lose(session, job.as_str(), held.fence);
             let code = match &rejection {
                 Rejection::Job(refusal) => refusal.as_str(),
-                _ => "refused",
+                _ => code::REFUSED,
             };
             Processed::refused(code, OF_A_JOB, rejection.to_string())
         }

@@ -289,7 +289,10 @@ async fn a_greeting_that_the_store_cannot_answer_is_to_be_tried_again() {
     server.store.fail("OpenSession", store::Failure::Unavailable);
     let mut refused = server.greet(Origin::Memory, hello(1)).await;
     assert_eq!(refused.refused().await, ("database_unavailable".to_owned(), None, true));
-    assert_eq!(refused.farewell().await.2, Closing::HelloRefused);
+    assert_eq!(
+        refused.farewell().await,
+        ("unavailable".to_owned(), true, Closing::Unavailable)
+    );
     refused.leave().await;
     let (mut again, _) = server.welcome(hello(1)).await;
     assert_eq!(again.assigned().await.0, fence);

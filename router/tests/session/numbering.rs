@@ -306,3 +306,18 @@ async fn without_a_number_nothing_is_acknowledged() {
     assert_eq!(client.refused().await, ("stale".to_owned(), None, false));
     client.settle(&say::completed("a"), fence).await;
 }
+
+#[tokio::test]
+async fn a_line_without_effect_is_a_sign_of_life_all_the_same() {
+    let server = quiet().await;
+    let mut client = server.session(1).await;
+    server.submit("a").await;
+    let (fence, _) = client.assigned().await;
+    client.settle(&say::started("a"), fence).await;
+    let heard = || server.router.sessions()[0].messages;
+    for seq in [1, 7] {
+        let before = heard();
+        client.say(client.numbered(seq, &say::started("a"), fence)).await;
+        assert_eq!(heard(), before + 1, "number {seq}");
+    }
+}

@@ -42,6 +42,8 @@ async fn beyond_this_machine_a_token_is_needed_and_elsewhere_it_is_not() {
         client.farewell().await,
         ("not_authenticated".to_owned(), false, Closing::NotAuthenticated)
     );
+    let errors = server.errors(1).await;
+    assert_eq!(errors[0].code, "authentication_required", "somebody wants to know");
     let with_token = |instance| hello_with(instance, json!({ "token": text }));
     let mut client = server.greet(TLS, with_token(4)).await;
     client.welcomed().await;

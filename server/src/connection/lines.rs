@@ -14,7 +14,7 @@ use crawlwire_protocol::{
     Category, Classify, CrawlerKind, CrawlerMessage, Decoded, Dialect, Message, Peeked, Severity, decode, fingerprint,
     peek,
 };
-use crawlwire_router::{Answered, Peer, Pending, Received, Refused, Router};
+use crawlwire_router::{Answered, Peer, Pending, Received, Refused, Router, code};
 use crawlwire_transport::{CloseReason, ConnectionHandle, InFlight, Line, LineReader};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
@@ -112,6 +112,7 @@ impl Serving {
             };
             let (at, due) = next.unwrap_or((self.opened, Due::Decide));
             tokio::select! {
+                biased;
                 () = drain.cancelled(), if drained_by.is_none() => drained_by = Some(Instant::now() + DRAIN_MAX),
                 Some(taken) = self.in_flight.next() => self.conclude(taken).await,
                 () = sleep_until(at), if next.is_some() => match due {
@@ -199,7 +200,7 @@ impl Serving {
                 let message = format!("a line of {discarded_at_least} bytes or more was thrown away");
                 self.refuse(
                     None,
-                    (Category::MessageValidation, "line_too_long"),
+                    (Category::MessageValidation, code::LINE_TOO_LONG),
                     message,
                     Vec::new(),
                     share,
@@ -211,7 +212,7 @@ impl Serving {
                 let message = format!("the connection ended {bytes} bytes into a line");
                 self.refuse(
                     None,
-                    (Category::MessageParsing, "unfinished_line"),
+                    (Category::MessageParsing, code::UNFINISHED_LINE),
                     message,
                     Vec::new(),
                     share,
@@ -236,7 +237,7 @@ impl Serving {
                     line = plain;
                 }
                 Err(reason) => {
-                    let kind = (Category::MessageValidation, "invalid_message");
+                    let kind = (Category::MessageValidation, code::INVALID_MESSAGE);
                     return self.refuse(None, kind, reason, Vec::new(), share).await;
                 }
             }

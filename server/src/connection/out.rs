@@ -55,7 +55,7 @@ fn reason(why: Closing) -> CloseReason {
         Closing::Replaced => CloseReason::Replaced,
         Closing::TokenRevoked => CloseReason::TokenRevoked,
         Closing::Goodbye => CloseReason::Goodbye,
-        Closing::HelloRefused => CloseReason::HelloRefused,
+        Closing::HelloRefused | Closing::Unavailable => CloseReason::HelloRefused,
         Closing::NotAuthenticated => CloseReason::NotAuthenticated,
         Closing::RateLimited => CloseReason::RateLimited,
         Closing::HeartbeatTimeout => CloseReason::IdleTimeout,

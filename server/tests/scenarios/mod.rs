@@ -9,6 +9,7 @@ mod explain;
 mod faults;
 mod gates;
 mod handover;
+mod pages;
 mod records;
 mod refusals;
 mod restart;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crawlwire_protocol::message::{JobAssignment, JobProgress, JobType, ProgressData};
 use crawlwire_protocol::{AccessToken, FenceNo};
@@ -162,6 +162,13 @@ pub(super) struct Held {
     pub(super) refresh: Option<Refresh>,
 }
 
+/// Reports are numbered on from the clock: a crawler that was started again may have the same lease as before, and must
+/// not number below what it has said then.
+fn since_1970_in_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}
+
 impl Held {
     pub(super) fn new(lease: u64, fence: Option<FenceNo>, assignment: JobAssignment) -> Self {
         Self {
@@ -177,7 +184,7 @@ impl Held {
             progress: None,
             progress_is_new: false,
             progress_said: None,
-            n: 0,
+            n: since_1970_in_ms(),
             limited: None,
             refresh: None,
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{NewInstance, NewSession, Opened, Outcome, OwnLease, Rejection};
-use crawlwire_progress::{Op, State};
+use crawlwire_progress::store::{NewInstance, NewSession, Opened, Outcome, OwnLease, Rejection, Ticket};
+use crawlwire_progress::{Committed, Op, State};
 use crawlwire_protocol::message::{
     Feature, HeldLease, Hello, HighWater, JobType, ReportPolicy, Role, ServerInfo, VERSION, Welcome,
 };
@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::handler::Processed;
 use crate::outgoing::{part, send};
 use crate::peer::{Closing, Peer};
-use crate::said::unavailable;
+use crate::said::{replaced, unavailable};
 use crate::session::{Greeting, Held, Session};
 use crate::shared::Shared;
 use crate::wishes;
@@ -78,7 +78,11 @@ async fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: &Hello) -> Result<(
     if peer.is_closed() {
         return Err(Box::new(Processed::failed("the connection is gone")));
     }
-    let opened = match shared.commit(Op::OpenSession(new)).await {
+    let opened = match in_order(shared, peer, new).await {
+        None => return Err(Box::new(replaced())),
+        Some(ticket) => ticket.await.map(Committed::into_inner),
+    };
+    let opened = match opened {
         Ok(Outcome::SessionOpened(opened)) => opened,
         Ok(Outcome::Refused(rejection @ Rejection::InstanceTaken)) => {
             let why = rejection.to_string();
@@ -104,6 +108,17 @@ async fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: &Hello) -> Result<(
     );
     enter(shared, &session, hello, opened, again).await;
     Ok(())
+}
+
+/// Gives the session to the store, unless a younger connection of the instance came first.
+async fn in_order(shared: &Shared, peer: &Peer, new: NewSession) -> Option<Ticket> {
+    let instance = new.instance.as_ref()?.id.clone();
+    let _turn = shared.greeting.lock().await;
+    let instance = peer.instance.get_or_init(|| instance);
+    if !shared.greeters.admit(instance, peer.connection) {
+        return None;
+    }
+    Some(shared.store.enqueue(Op::OpenSession(new)).await)
 }
 
 /// What the peer may do, and as whom.

@@ -128,6 +128,8 @@ pub struct Peer {
     outbound: Arc<dyn Outbound>,
     /// What it speaks, once its first line has come or failed to come.
     dialect: OnceLock<Dialect>,
+    /// The instance that it greeted for.
+    pub(crate) instance: OnceLock<String>,
     /// The numbers of its lasting messages.
     pub(crate) numbers: Numbers,
     /// What it may still say, if there is a limit.
@@ -200,6 +202,7 @@ impl Peer {
             confirms,
             outbound,
             dialect: OnceLock::new(),
+            instance: OnceLock::new(),
             numbers: Numbers::default(),
             buckets: Buckets::default(),
             parted: AtomicBool::new(false),

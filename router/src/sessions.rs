@@ -78,6 +78,33 @@ impl Sessions {
     }
 }
 
+/// Who greeted last, of the connections of each instance on this server. Hellos are judged beside each other, and the one
+/// of a connection that is dead already may come last; the youngest connection counts all the same. Bounded by the number
+/// of connections.
+#[derive(Debug, Default)]
+pub(crate) struct Greeters(Mutex<HashMap<String, u64>>);
+
+impl Greeters {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no younger connection has greeted for the instance. Then this one counts.
+    pub(crate) fn admit(&self, instance: &str, connection: u64) -> bool {
+        let mut greeters = self.lock();
+        let youngest = greeters.entry(instance.to_owned()).or_insert(connection);
+        *youngest = connection.max(*youngest);
+        *youngest == connection
+    }
+
+    fn forget(&self, instance: &str, connection: u64) {
+        let mut greeters = self.lock();
+        if greeters.get(instance) == Some(&connection) {
+            greeters.remove(instance);
+        }
+    }
+}
+
 /// The peer's session; opened when there is none.
 pub(crate) async fn open(shared: &Shared, peer: &Arc<Peer>) -> Result<Arc<Session>, StoreError> {
     shared.recovered.wait().await;
@@ -126,6 +153,9 @@ pub(crate) async fn close(shared: &Shared, peer: &Peer) {
         peer.close();
         peer.session()
     };
+    if let Some(instance) = peer.instance.get() {
+        shared.greeters.forget(instance, peer.connection);
+    }
     let Some(session) = session else { return };
     session.leave();
     // Its last words were heard, and are to be kept before they are forgotten here.

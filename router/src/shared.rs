@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::middleware::Middleware;
 use crate::peer::Peer;
 use crate::session::{Held, Session};
-use crate::sessions::Sessions;
+use crate::sessions::{Greeters, Sessions};
 
 /// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
 const EVENTS_KEPT: usize = 4096;
@@ -69,6 +69,9 @@ pub(crate) struct Shared {
     /// What a crawler of the base protocol can do.
     pub(crate) base: Arc<Capabilities>,
     pub(crate) sessions: Sessions,
+    pub(crate) greeters: Greeters,
+    /// Held while a hello is given to the store, so that those of one instance are in the order in which they were admitted.
+    pub(crate) greeting: tokio::sync::Mutex<()>,
     /// Short sections only, never across an await.
     live: Mutex<Live>,
     errors: Mutex<VecDeque<ErrorRow>>,
@@ -99,6 +102,8 @@ impl Shared {
             base: Arc::new(Capabilities::any(config.slots_per_crawler)),
             config,
             sessions: Sessions::default(),
+            greeters: Greeters::default(),
+            greeting: tokio::sync::Mutex::default(),
             live: Mutex::default(),
             errors: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),

@@ -106,7 +106,7 @@ fn server() -> TestServer {
     Setup::new(TestDatabase::sqlite()).start()
 }
 
-/// Submits a discovery that comes before all children; its id.
+/// Submits a discovery, more urgent than its children; its id.
 fn discovery(server: &TestServer) -> String {
     let job = server
         .api()
@@ -236,7 +236,7 @@ fn a_stopped_crawler_gives_back_what_it_holds() {
     let closed = api.get("/api/v1/connections/closed").ok();
     assert_eq!(closed["items"][0]["reason"], "goodbye", "{closed}");
     // Somebody else goes on where it was.
-    let next = Python::on(&server, &[]);
+    let next = Python::on(&server, &["--slots", "8", "--step-ms", "5"]);
     let job = api.await_status(&id, "completed");
     assert_eq!((&job["failures"], &job["children"]), (&json!(0), &json!(STEPS)));
     let beginnings = next.beginnings(&id);
@@ -344,6 +344,18 @@ impl Line {
         }
     }
 
+    /// The next heartbeat, with no numbered message before it.
+    #[track_caller]
+    fn heartbeat(&mut self) -> Value {
+        loop {
+            let (message, line) = self.next();
+            assert_eq!(message.get("seq"), None, "{line}");
+            if message["type"] == "heartbeat" {
+                return message["data"].clone();
+            }
+        }
+    }
+
     fn say(&mut self, mut message: Value) {
         message["timestamp"] = json!("2026-11-21T10:30:00Z");
         writeln!(self.lines.get_mut(), "{message}").expect("it is taken");
@@ -387,7 +399,10 @@ fn it_goes_back_and_sends_the_same_bytes() {
     line.welcome(0, &json!([]));
     line.assign(Some(4));
     let sent = [1, 2, 3].map(|seq| line.lasting(seq));
-    // No more than these may be on their way.
+    // No more than these may be on their way, though the job goes on.
+    for _ in 0..3 {
+        assert_eq!(line.heartbeat()["active_jobs"], 1);
+    }
     line.refuse(2, "database_unavailable", true);
     line.refuse(3, "sequence_gap", true);
     line.say(json!({ "type": "ack", "data": { "seq": 1 } }));
@@ -409,6 +424,29 @@ fn it_goes_back_and_sends_the_same_bytes() {
             break;
         }
     }
+}
+
+#[test]
+fn a_new_process_sends_what_the_old_one_wrote_down() {
+    let script = Script::new();
+    let arguments = ["--state", "crawler.state", "--steps", "1"];
+    let mut crawler = script.crawler(&arguments);
+    let (mut line, hello) = script.accept();
+    line.welcome(0, &json!([]));
+    line.assign(Some(4));
+    let sent = [1, 2, 3].map(|seq| line.lasting(seq));
+    assert!(sent[2].contains("job_completed"), "{sent:?}");
+    crawler.kill();
+
+    let _crawler = script.crawler(&arguments);
+    let (mut line, again) = script.accept();
+    // The end is not settled, so the job is still its own.
+    let held = json!([{ "job_id": "j", "fence": 4 }]);
+    assert_eq!((&again["instance_id"], &again["holds"]), (&hello["instance_id"], &held));
+    line.welcome(1, &held);
+    assert_eq!([2, 3].map(|seq| line.lasting(seq)), sent[1..]);
+    line.say(json!({ "type": "ack", "data": { "seq": 3 } }));
+    while line.heartbeat()["jobs"] != json!([]) {}
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The walk-through of the README: the real server, the real example crawler, real repositories; first in peace, then
-//! while both are killed on the way.
+//! while both are killed on the way, and jobs are cancelled and paused in the middle.
 
 #[expect(dead_code, reason = "these tests need only a part of it")]
 mod support;
@@ -15,11 +15,13 @@ use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Api, Setup, TestServer, history, on_both_databases};
+use crate::support::{Api, LiveStream, Setup, TestServer, history, on_both_databases, wait_until};
 
 on_both_databases!(
     everything_below_a_folder_is_crawled,
     kills_on_the_way_change_nothing_of_it,
+    a_cancel_in_the_middle_is_confirmed,
+    a_long_crawl_goes_on_where_it_was,
     this_repository_is_crawled,
 );
 
@@ -43,7 +45,8 @@ fn git_command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A repository with this many commits on `main` and one more on `side`, by some of the authors, and two tags.
+/// A repository with this many commits on `main` and one more on `side`, by some of the authors, and two tags. It has few
+/// files: git writes all of their names with each commit.
 fn repository(folder: &Path, commits: usize, authors: &[&str]) {
     fs::create_dir_all(folder).expect("a folder");
     git(folder, &["init", "-q", "-b", "main"]);
@@ -60,7 +63,8 @@ fn repository(folder: &Path, commits: usize, authors: &[&str]) {
         write!(
             stream,
             "commit refs/heads/{branch}\ncommitter A B <{author}> {time} +0200\ndata <<EOT\ncommit {number}\nEOT\n\
-             {from}M 100644 inline file-{number}\ndata 1\nx\n"
+             {from}M 100644 inline file-{}\ndata 1\nx\n",
+            number % 100
         )
         .expect("memory");
     }
@@ -264,19 +268,16 @@ fn kills_on_the_way_change_nothing_of_it(database: TestDatabase) {
     ];
     let shape: Vec<_> = names.iter().map(|name| (name.as_str(), 150, &authors[..])).collect();
     let repositories = repositories(folder.path(), &shape);
-    let mut server = Setup::new(database)
-        .set("SOCKET_HEARTBEAT_INTERVAL", 300)
-        .set("SOCKET_HEARTBEAT_TIMEOUT", 1500)
-        .set("SOCKET_REATTACH_GRACE", 500)
-        .set("SOCKET_RETRY_ATTEMPTS", 50)
-        .set("SOCKET_RETRY_DELAY", 10)
-        .start();
+    let mut server = Setup::new(database).set("SOCKET_HEARTBEAT_INTERVAL", 500).start();
     let arguments = ["--slow-ms", "20"];
     let mut crawler = GitCrawler::start(&server, folder.path(), &arguments);
     let root = submit(&server.api());
     // In the middle of the discovery, and then again and again.
-    server.api().await_status(&root, "running");
     for ended in 0..6 {
+        wait_until("a job is running", || {
+            let running = server.api().all("/api/v1/jobs?status=running");
+            (!running.is_empty()).then_some(())
+        });
         if ended % 2 == 0 {
             server.kill();
         }
@@ -294,8 +295,140 @@ fn kills_on_the_way_change_nothing_of_it(database: TestDatabase) {
     let jobs = await_ended(&server, usize::MAX);
     assert_eq!(jobs.len(), 1 + 4 + 12 + 4);
     check_tree(&api, &root, &jobs, &repositories);
-    let again = jobs.iter().filter(|job| job["attempt"].as_i64() > Some(1)).count();
-    assert!(again > 0, "no kill has hit anything");
+    for job in &jobs {
+        assert_eq!(job["attempt"], 1, "a kill has cost an attempt: {job:#}");
+        let arrows = api.arrows(job["id"].as_str().expect("an id"));
+        let taken_away = arrows.iter().any(|arrow| arrow == "expire" || arrow == "deadline");
+        assert!(!taken_away, "{arrows:?}");
+    }
+}
+
+/// A folder with one repository of this many commits.
+fn long_repository(commits: usize) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary directory");
+    let long = folder.path().join("long");
+    repository(&long, commits, &["ann@example.com", "bob@example.com"]);
+    (folder, long)
+}
+
+/// Submits the crawl of it.
+fn submit_long(api: &Api) -> String {
+    let job = json!({
+        "job_type": "crawl_project", "gitlab_host": "localhost", "account_id": "me",
+        "entity_id": "long", "namespace_path": "long",
+    });
+    api.create(&job).json()["id"].as_str().expect("an id").to_owned()
+}
+
+/// Waits until a job speaks of so many commits; how many it speaks of, each time.
+#[track_caller]
+fn await_commits(stream: &mut LiveStream, id: &str, wanted: u64) -> Vec<u64> {
+    let mut seen = Vec::new();
+    stream.await_event("commits", |name, data| {
+        if name == "progress" && data["job_id"] == id {
+            let entities = data["entities"].as_array().expect("entities");
+            let commits = entities.iter().find(|entity| entity["entity_type"] == "commits");
+            seen.extend(commits.map(|commits| commits["total_processed"].as_u64().expect("a number")));
+        }
+        (seen.last() >= Some(&wanted)).then_some(())
+    });
+    seen
+}
+
+/// Files of a crawler below a folder.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// Unfinished files of a crawler.
+fn parts(server: &TestServer) -> usize {
+    let mut found = Vec::new();
+    files(&server.dir().join("out"), &mut found);
+    let is_part = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    found.iter().filter(is_part).count()
+}
+
+fn a_cancel_in_the_middle_is_confirmed(database: TestDatabase) {
+    let (folder, _) = long_repository(10_000);
+    let server = Setup::new(database).start();
+    let (api, mut stream) = (server.api(), server.stream());
+    let _crawler = GitCrawler::start(&server, folder.path(), &["--slow-ms", "50"]);
+    let id = submit_long(&api);
+    await_commits(&mut stream, &id, 500);
+    api.act(&id, "cancel", &json!({ "by": "ada" })).ok();
+    let cancelled = api.await_status(&id, "cancelled");
+    assert_eq!(cancelled["attempt"], 1);
+    assert_eq!(
+        api.arrows(&id),
+        ["submit", "claim", "start", "want_cancel", "confirm"],
+        "it stopped by itself"
+    );
+    wait_until("nothing is left of it", || (parts(&server) == 0).then_some(()));
+    // It is not cut off by that: the next job is its own.
+    let again = submit_long(&api);
+    await_commits(&mut stream, &again, 100);
+}
+
+fn a_long_crawl_goes_on_where_it_was(database: TestDatabase) {
+    const COMMITS: u64 = 20_000;
+    let (folder, long) = long_repository(COMMITS as usize);
+    let mut server = Setup::new(database).set("SOCKET_HEARTBEAT_INTERVAL", 500).start();
+    let (api, mut stream) = (server.api(), server.stream());
+    let arguments = ["--slow-ms", "30"];
+    let mut crawler = GitCrawler::start(&server, folder.path(), &arguments);
+    let id = submit_long(&api);
+    await_commits(&mut stream, &id, 500);
+    api.act(&id, "pause", &json!({})).ok();
+    api.await_status(&id, "paused");
+    let progress = api.get(&format!("/api/v1/jobs/{id}/progress")).ok();
+    let reached = progress["entities"][0]["total_processed"].as_u64().expect("a count");
+    assert!((500..COMMITS).contains(&reached), "{progress}");
+    assert_eq!(parts(&server), 1);
+
+    // Whoever goes on, goes on there.
+    crawler.kill();
+    crawler = GitCrawler::start(&server, folder.path(), &arguments);
+    api.act(&id, "resume", &json!({})).ok();
+    let seen = await_commits(&mut stream, &id, reached + 5_000);
+    assert!(seen.iter().all(|commits| *commits >= reached), "{reached}: {seen:?}");
+
+    // And where it was killed, give or take a second.
+    crawler.kill();
+    crawler = GitCrawler::start(&server, folder.path(), &arguments);
+    let last = *seen.last().expect("commits");
+    let seen = await_commits(&mut stream, &id, last + 1_000);
+    assert!(seen.iter().all(|commits| *commits > reached), "{reached}: {seen:?}");
+    server.kill();
+    server.start();
+    let api = server.api();
+    let completed = api.await_status(&id, "completed");
+    let arrows = api.arrows(&id);
+    let starts = arrows.iter().filter(|arrow| *arrow == "start").count();
+    assert_eq!(starts, 2, "once, and once after the pause: {arrows:?}");
+    let (mut files_found, listed) = (Vec::new(), git(&long, &["rev-list", "--all"]));
+    files(&server.dir().join("out"), &mut files_found);
+    let file = files_found
+        .iter()
+        .find(|path| path.ends_with("project/long/commits.ndjson"));
+    let text = fs::read_to_string(file.expect("the commits")).expect("text");
+    let commits = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let shas: Vec<_> = commits
+        .map(|commit| commit["sha"].as_str().expect("a hash").to_owned())
+        .collect();
+    assert_eq!(shas, listed.lines().collect::<Vec<_>>());
+    let repositories = BTreeMap::from([("long".to_owned(), long)]);
+    check_project(&api, &completed, &repositories);
+    assert_eq!(parts(&server), 0);
+    drop(crawler);
 }
 
 fn this_repository_is_crawled(database: TestDatabase) {
@@ -337,7 +470,7 @@ fn this_repository_is_crawled(database: TestDatabase) {
         history::check(job, &api.events(job["id"].as_str().expect("an id")));
     }
     let mut crawler = crawler;
-    let status = support::wait_until("the crawler has nothing more to do", || {
+    let status = wait_until("the crawler has nothing more to do", || {
         crawler.child.try_wait().expect("a child")
     });
     assert_eq!(status.code(), Some(0));

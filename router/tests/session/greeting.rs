@@ -9,7 +9,7 @@ use crawlwire_protocol::message::Feature;
 use crawlwire_router::{Closing, Origin, RouterConfig};
 use serde_json::json;
 
-use crate::client::{about, calm, heartbeat, hello, hello_with, instance_id, line, quiet};
+use crate::client::{Client, about, calm, heartbeat, hello, hello_with, instance_id, line, quiet};
 use crate::support::*;
 
 #[tokio::test]
@@ -196,6 +196,23 @@ async fn a_job_that_could_not_be_sent_waits_for_its_crawler_to_come_back() {
     assert_eq!((fence, again.job_id.as_str(), again.resume), (1, "a", false));
     second.settle(&say::completed("a"), fence).await;
     assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "finish"]);
+}
+
+#[tokio::test]
+async fn the_youngest_connection_of_an_instance_counts_whoever_greets_last() {
+    let server = quiet().await;
+    let dead = server.connect_from(Origin::Memory);
+    let (mut live, _) = server.welcome(hello(1)).await;
+    dead.say(line("hello", hello(1))).await;
+    let mut dead = Client { line: dead, seq: 0 };
+    assert_eq!(dead.farewell().await, ("replaced".to_owned(), false, Closing::Replaced));
+    dead.leave().await;
+    server.submit("a").await;
+    let (fence, _) = live.assigned().await;
+    live.settle(&say::completed("a"), fence).await;
+    live.leave().await;
+    let (_, welcome) = server.welcome(hello(1)).await;
+    assert_eq!(welcome.high_water_seq.get(), 1);
 }
 
 #[tokio::test]

@@ -96,14 +96,10 @@ impl Output {
         let is_ours = mark.part.starts_with(&format!(".{file}.")) && !mark.part.contains('/');
         let folder = self.place(kind, name);
         let part = folder.join(is_ours.then_some(&mark.part)?);
-        let opened = OpenOptions::new().write(true).open(&part).and_then(locked);
-        let marked = opened.and_then(|mut file| {
-            let is_whole = file.metadata()?.len() >= mark.bytes;
-            file.set_len(mark.bytes)?;
-            file.seek(SeekFrom::Start(mark.bytes))?;
-            Ok(is_whole.then_some(file))
-        });
-        Some(NdjsonFile::new(&folder, file, part, marked.ok()??))
+        let opened = OpenOptions::new().write(true).open(&part).and_then(locked).ok()?;
+        // From here on it vanishes when it is of no use.
+        let mut begun = NdjsonFile::new(&folder, file, part, opened);
+        begun.cut(mark.bytes).ok()?.then_some(begun)
     }
 }
 
@@ -149,6 +145,15 @@ impl NdjsonFile {
             part: part.into_owned(),
             bytes,
         })
+    }
+
+    /// Forgets what comes after so many bytes. Says whether there were as many.
+    fn cut(&mut self, bytes: u64) -> io::Result<bool> {
+        let file = self.writer.get_mut();
+        let is_whole = file.metadata()?.len() >= bytes;
+        file.set_len(bytes)?;
+        file.seek(SeekFrom::Start(bytes))?;
+        Ok(is_whole)
     }
 
     /// Leaves it unfinished, for somebody to go on with.

@@ -114,14 +114,15 @@ impl Serving {
             tokio::select! {
                 biased;
                 () = drain.cancelled(), if drained_by.is_none() => drained_by = Some(Instant::now() + DRAIN_MAX),
-                Some(taken) = self.in_flight.next() => self.conclude(taken).await,
+                // Boxed, as below: what is large about a connection is there only while something happens on it.
+                Some(taken) = self.in_flight.next() => Box::pin(self.conclude(taken)).await,
                 () = sleep_until(at), if next.is_some() => match due {
                     Due::Close(reason) => return reason,
                     Due::Decide => self.decide_by_silence(),
                 },
                 line = reader.recv_counted(), if room => match line {
                     Ok((line, share)) => {
-                        if let Some(reason) = self.take(line, share).await {
+                        if let Some(reason) = Box::pin(self.take(line, share)).await {
                             return reason;
                         }
                     }

@@ -148,18 +148,7 @@ impl Service {
             tracing::error!(peer = peer.name(), "serving a connection panicked");
             CloseReason::InternalError
         });
-        // What was taken has its effect, whether or not the peer is still there.
-        serving.settle().await;
-        // Whoever closed before us has said what there was to say.
-        if reason != CloseReason::PeerClosed && handle.close_reason().is_none() {
-            let worth_a_try = !matches!(reason, CloseReason::TooManyErrors | CloseReason::WrongProtocol);
-            self.router.goodbye(&peer, reason.as_str(), worth_a_try).await;
-        }
-        match reason {
-            CloseReason::ServerShutdown => handle.close_within(reason, CLOSE_GRACE),
-            _ => handle.close(reason),
-        }
-        self.router.disconnected(&peer).await;
+        Box::pin(self.part(&mut serving, &peer, &handle, reason)).await;
         // The first reason counts, and ours may have come second.
         let why = handle.close_reason().unwrap_or(reason).as_str();
         let connection = peer.connection;
@@ -169,5 +158,27 @@ impl Service {
             }
             _ => tracing::info!(connection, reason = why, "disconnected"),
         }
+    }
+
+    /// What is still to be done for a connection that ends.
+    async fn part(
+        &self,
+        serving: &mut Serving,
+        peer: &Arc<crawlwire_router::Peer>,
+        handle: &ConnectionHandle,
+        reason: CloseReason,
+    ) {
+        // What was taken has its effect, whether or not the peer is still there.
+        serving.settle().await;
+        // Whoever closed before us has said what there was to say.
+        if reason != CloseReason::PeerClosed && handle.close_reason().is_none() {
+            let worth_a_try = !matches!(reason, CloseReason::TooManyErrors | CloseReason::WrongProtocol);
+            self.router.goodbye(peer, reason.as_str(), worth_a_try).await;
+        }
+        match reason {
+            CloseReason::ServerShutdown => handle.close_within(reason, CLOSE_GRACE),
+            _ => handle.close(reason),
+        }
+        self.router.disconnected(peer).await;
     }
 }

@@ -119,12 +119,6 @@ impl Fixture {
         parts
     }
 
-    pub(crate) fn remove_parts(&self) {
-        for part in self.parts() {
-            fs::remove_file(part).unwrap();
-        }
-    }
-
     /// A path next to the root.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -150,7 +144,8 @@ pub(crate) fn commit(repository: &Path, email: &str, message: &str, files: &[(&s
     git(repository, &["-c", &name, "-c", &email, "commit", "-q", "-m", message]);
 }
 
-/// A repository with a commit by each of these addresses, one after the other.
+/// A repository with a commit by each of these addresses, one after the other. It has few files: git writes all of their
+/// names with each commit.
 pub(crate) fn import(folder: &Path, emails: impl Iterator<Item = String>) {
     init(folder);
     let mut stream = String::new();
@@ -158,8 +153,9 @@ pub(crate) fn import(folder: &Path, emails: impl Iterator<Item = String>) {
         writeln!(
             stream,
             "commit refs/heads/main\ncommitter A B <{email}> {} +0200\ndata <<EOT\ncommit {number}\nEOT\n\
-             M 100644 inline file-{number}\ndata 1\nx",
-            1_700_000_000 + number
+             M 100644 inline file-{}\ndata 1\nx",
+            1_700_000_000 + number,
+            number % 100
         )
         .unwrap();
     }

@@ -65,8 +65,7 @@ async fn told_to_stop_it_gives_its_jobs_back() {
     while !matches!(connection.next_about("1").await, CrawlerMessage::JobProgress(_)) {}
     server.stop();
     assert_eq!(connection.story("1").await.left, Some("job_returned"));
-    let goodbye = connection.next().await.message;
-    assert!(matches!(goodbye, CrawlerMessage::Goodbye(_)), "{goodbye:?}");
+    connection.await_goodbye().await;
     drop(connection);
     let ended = server.ended().await;
     assert_eq!((ended.gave_up, ended.summary.failed()), (None, 0));
@@ -116,13 +115,9 @@ async fn a_crawler_that_is_started_again_is_the_same_instance() {
         "{error}"
     );
 
-    drop(connection);
-    server.restart(&fixture, &[]).await;
-    let (second, connection) = server.accept_after(0).await;
+    let (second, connection) = server.restart(connection, &fixture, &[]).await;
     assert_eq!(first.instance_id, second.instance_id);
-    drop(connection);
-    server.restart(&fixture, &["--no-instance"]).await;
-    let (third, _connection) = server.accept_after(0).await;
+    let (third, _connection) = server.restart(connection, &fixture, &["--no-instance"]).await;
     assert_ne!(first.instance_id, third.instance_id);
 }
 
@@ -140,8 +135,7 @@ async fn once_ends_when_there_was_work_and_no_more_comes() {
     connection.complete(JobType::CrawlProject, "alpha").await;
     let assigned = Instant::now();
     connection.complete(JobType::DiscoverNamespaces, ".").await;
-    let goodbye = connection.next().await.message;
-    assert!(matches!(goodbye, CrawlerMessage::Goodbye(_)), "{goodbye:?}");
+    connection.await_goodbye().await;
     assert!(assigned.elapsed() >= Duration::from_millis(300));
     drop(connection);
     let ended = server.ended().await;

@@ -39,14 +39,21 @@ impl Server {
         }
     }
 
-    /// Stops the crawler and starts another one.
-    pub(crate) async fn restart(&mut self, fixture: &Fixture, arguments: &[&str]) {
+    /// Stops the crawler, which is connected, and starts another one; its hello and its connection.
+    pub(crate) async fn restart(
+        &mut self,
+        mut connection: Connection,
+        fixture: &Fixture,
+        arguments: &[&str],
+    ) -> (Hello, Connection) {
         self.stop.cancel();
+        while connection.next_or_end().await.is_some() {}
+        let settled = connection.settled;
+        drop(connection);
+        timeout(PATIENCE, &mut self.crawler).await.unwrap().unwrap().unwrap();
         self.stop = CancellationToken::new();
-        let another = crawler::run(options(fixture, arguments), self.stop.clone());
-        let ended = std::mem::replace(&mut self.crawler, tokio::spawn(async { Ok(Ended::default()) })).await;
-        ended.unwrap().unwrap();
-        self.crawler = tokio::spawn(another);
+        self.crawler = tokio::spawn(crawler::run(options(fixture, arguments), self.stop.clone()));
+        self.accept_after(settled).await
     }
 
     /// The crawler's next connection, as a session.
@@ -202,6 +209,11 @@ impl Connection {
                 return envelope.message;
             }
         }
+    }
+
+    /// The last words of a crawler.
+    pub(crate) async fn await_goodbye(&mut self) {
+        while !matches!(self.next().await.message, CrawlerMessage::Goodbye(_)) {}
     }
 
     /// Everything about a job up to its end.

@@ -118,16 +118,16 @@ async fn what_is_found_comes_in_batches() {
     let fixture = Fixture::new();
     import(
         &fixture.root().join("many"),
-        (0..450).map(|number| format!("user-{number}@x")),
+        (0..2500).map(|number| format!("user-{number}@x")),
     );
     let mut server = Server::start(&fixture, &[]).await;
     let story = server.accept().await.run(JobType::DiscoverNamespaces, ".").await;
-    assert_eq!(items(&story).len(), 452);
+    assert_eq!(items(&story).len(), 2502);
     assert!(
         story
             .discovered
             .iter()
-            .all(|batch| (1..=200).contains(&batch.discovered_jobs.len()))
+            .all(|batch| (1..=1000).contains(&batch.discovered_jobs.len()))
     );
     assert!(story.completions.len() < 20, "{} reports", story.completions.len());
 }

@@ -10,7 +10,7 @@
 //! | [`message`] | one file per conversation: bodies, units, ranges |
 //! | [`envelope`](Envelope) | what every message carries around its body |
 //! | codec ([`decode`], [`encode`]) | bytes to messages in one pass, and back |
-//! | [`peek`], [`fingerprint`] | what can be said of a line that may be broken |
+//! | [`peek()`], [`fingerprint`] | what can be said of a line that may be broken |
 //! | [`explain`] (feature `explain`) | why a line was refused: every violation with its JSON pointer |
 //! | [`schema`] (feature `schema`) | JSON Schemas generated from the types |
 //! | [`error`] | the error taxonomy: twelve categories, four severities, stable codes |

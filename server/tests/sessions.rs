@@ -7,9 +7,13 @@
 #[expect(dead_code, reason = "these tests need only a part of it")]
 #[path = "engine/chance.rs"]
 mod chance;
+#[path = "sessions/chaos.rs"]
+mod chaos;
 #[expect(dead_code, reason = "these tests need only a part of it")]
 #[path = "engine/checker.rs"]
 mod checker;
+#[path = "sessions/hostile.rs"]
+mod hostile;
 #[path = "sessions/kills.rs"]
 mod kills;
 #[expect(dead_code, reason = "these tests need only a part of it")]

@@ -19,7 +19,7 @@ mod weather;
 #[path = "sim/world.rs"]
 mod world;
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use world::{Ran, run};
 
@@ -27,7 +27,7 @@ use world::{Ran, run};
 const SEEDS: u64 = 6;
 
 fn seeds(first: u64) -> std::ops::Range<u64> {
-    if let Some(seed) = std::env::var("CRAWLWIRE_CRASH_SEED").ok() {
+    if let Ok(seed) = std::env::var("CRAWLWIRE_CRASH_SEED") {
         let seed = seed.parse().expect("CRAWLWIRE_CRASH_SEED is a number");
         return seed..seed + 1;
     }
@@ -40,7 +40,8 @@ fn check(seed: u64) -> Ran {
     let began = Instant::now();
     let ran = run(seed);
     println!(
-        "seed {seed}: {} steps of the store, {} strikes, {} connections, {} lines said again, {} attempts lost; {:?}",
+        "seed {seed}: {:?}, {} steps of the store, {} strikes, {} connections, {} lines said again, {} attempts lost; {:?}",
+        ran.took,
         ran.journal.len(),
         ran.weather.len() / 2,
         ran.connections,
@@ -77,10 +78,22 @@ weathers! {
 #[test]
 fn a_seed_is_a_course_of_events() {
     let (first, second) = (check(7), check(7));
-    for (place, (one, other)) in first.journal.iter().zip(&second.journal).enumerate() {
-        assert_eq!(one, other, "step {place}, after {:#?}", &first.journal[place.saturating_sub(20)..place]);
+    let parting = first
+        .journal
+        .iter()
+        .zip(&second.journal)
+        .position(|(one, other)| one != other);
+    if let Some(place) = parting {
+        let around = place.saturating_sub(10)..place + 1;
+        panic!(
+            "step {place}: {:#?} and {:#?}",
+            &first.journal[around.clone()],
+            &second.journal[around]
+        );
     }
-    assert_eq!(first.journal.len(), second.journal.len());
-    assert_eq!(first.weather, second.weather);
+    assert_eq!(
+        (first.journal.len(), first.weather),
+        (second.journal.len(), second.weather)
+    );
     assert_ne!(first.journal, check(8).journal);
 }

@@ -15,8 +15,8 @@ use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::queue::{Place, Refusal};
 use crate::reader::LineReader;
-use crate::shared::{Shared, ending};
-use crate::state::{CloseReason, ConnectionState, Phase};
+use crate::shared::Shared;
+use crate::state::{CloseReason, ConnectionState};
 use crate::writer::Writer;
 
 /// The three parts of an open connection. Each goes its own way: the handle to whoever sends, the
@@ -125,10 +125,9 @@ impl ConnectionHandle {
             Err(SendError::Full) => {}
             settled => return settled,
         }
-        let mut phase = self.shared.watch_phase();
         tokio::select! {
             biased;
-            _ = ending(&mut phase) => Err(SendError::Closed),
+            _ = self.shared.ending() => Err(SendError::Closed),
             sent = self.queue_when_room(line) => sent,
             () = tokio::time::sleep(timeout) => {
                 self.shared.facts().traffic.sends_refused += 1;
@@ -196,13 +195,7 @@ impl ConnectionHandle {
     /// Waits until the connection is closed, that is until nothing will be written any more.
     /// The reader may still hand out what a vanished peer had sent before. Cancel safe.
     pub async fn closed(&self) -> CloseReason {
-        let mut phase = self.shared.watch_phase();
-        let closed = phase.wait_for(|phase| matches!(phase, Phase::Closed(_))).await;
-        match closed.map(|phase| phase.ending()) {
-            Ok(Some(ending)) => ending.reason,
-            // The sender lives as long as `self.shared`.
-            Ok(None) | Err(_) => CloseReason::InternalError,
-        }
+        self.shared.ended().await.reason
     }
 
     /// Why the connection is closing or closed, if it is.

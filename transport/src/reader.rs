@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadHalf};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::budget::InFlight;
 use crate::buffer::InputBuffer;
 use crate::codec::{Line, LineCodec};
-use crate::shared::{Shared, ending};
-use crate::state::{CloseReason, Phase};
+use crate::shared::Shared;
+use crate::state::CloseReason;
 
 /// Reads a connection's lines.
 ///
@@ -30,7 +29,6 @@ pub struct LineReader<S> {
     /// Cut, and waiting for room in the budget.
     ready: Option<Line>,
     shared: Arc<Shared>,
-    phase: watch::Receiver<Phase>,
     /// `LineCodec::ended_lines` when the line that is under way began.
     lines_before: u64,
     /// Time spent waiting for the rest of that line.
@@ -60,7 +58,6 @@ impl<S: AsyncRead> LineReader<S> {
             codec: LineCodec::new(shared.limits.max_line_bytes),
             buffer: InputBuffer::new(shared.limits.read_buffer_bytes),
             ready: None,
-            phase: shared.watch_phase(),
             shared,
             lines_before: 0,
             waited: Duration::ZERO,
@@ -131,7 +128,7 @@ impl<S: AsyncRead> LineReader<S> {
         tokio::select! {
             biased;
             in_flight = self.shared.limits.budget.admit(bytes) => Ok(in_flight),
-            reason = no_more(&mut self.phase, linger) => Err(reason),
+            reason = no_more(&self.shared, linger) => Err(reason),
         }
     }
 
@@ -183,7 +180,7 @@ impl<S: AsyncRead> LineReader<S> {
             let _linger = closing.map(|_| counted(&mut self.lingered));
             tokio::select! {
                 biased;
-                reason = no_more(&mut self.phase, linger) => return Err(reason),
+                reason = no_more(&self.shared, linger) => return Err(reason),
                 read = reading => Some(read),
                 () = tokio::time::sleep_until(now + left), if mid_line => None,
             }
@@ -235,8 +232,8 @@ impl<S: AsyncRead> LineReader<S> {
 /// Resolves when nothing more is to be read although the stream may hold more. A peer that does
 /// not listen any more is heard for `linger`: it may have sent its last words and died before ours
 /// could be written.
-async fn no_more(phase: &mut watch::Receiver<Phase>, linger: Duration) -> CloseReason {
-    let reason = ending(phase).await.reason;
+async fn no_more(shared: &Shared, linger: Duration) -> CloseReason {
+    let reason = shared.ending().await.reason;
     if reason == CloseReason::PeerClosed {
         tokio::time::sleep(linger).await;
     }

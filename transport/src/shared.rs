@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use crate::budget::Account;
@@ -26,7 +27,11 @@ pub(crate) struct Shared {
     connected_at: SystemTime,
     opened: Instant,
     /// Written by whoever closes first; watched by reader, writer and everyone in `closed()`.
-    phase: watch::Sender<Phase>,
+    /// Locked to look or to change it, never across an await, hence a std mutex. A watch would do but for its waiters: it
+    /// wakes them in no order, and a simulation is to take the same course again.
+    phase: Mutex<Phase>,
+    /// Told whenever the phase has changed.
+    moved: Notify,
     /// To the writer. At most `Limits::max_queued_messages`; full means `SendError::Full`.
     pub(crate) queue: Queue,
     /// Bytes in `queue` and being written.
@@ -69,7 +74,8 @@ impl Shared {
             limits,
             connected_at: SystemTime::now(),
             opened: now,
-            phase: watch::Sender::new(Phase::Connecting),
+            phase: Mutex::new(Phase::Connecting),
+            moved: Notify::new(),
             queue,
             account: Arc::new(account),
             last_words: Mutex::default(),
@@ -100,11 +106,40 @@ impl Shared {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn watch_phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+    /// Changes the phase, and tells whoever waits if that says so.
+    fn change(&self, change: impl FnOnce(&mut Phase) -> bool) {
+        if change(&mut self.phase.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Waits for a phase. Cancel safe.
+    async fn reached<T>(&self, look: impl Fn(Phase) -> Option<T>) -> T {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if let Some(seen) = look(self.phase()) {
+                return seen;
+            }
+            moved.await;
+        }
+    }
+
+    /// Resolves once closing has begun. Cancel safe.
+    pub(crate) async fn ending(&self) -> Ending {
+        self.reached(Phase::ending).await
+    }
+
+    /// Resolves once nothing will be written any more. Cancel safe.
+    pub(crate) async fn ended(&self) -> Ending {
+        let ended = |phase| match phase {
+            Phase::Closed(ending) => Some(ending),
+            _ => None,
+        };
+        self.reached(ended).await
     }
 
     /// From here on changes are told to the pool's subscribers.
@@ -115,7 +150,7 @@ impl Shared {
     }
 
     pub(crate) fn opened(&self) {
-        self.phase.send_if_modified(|phase| {
+        self.change(|phase| {
             let connecting = *phase == Phase::Connecting;
             if connecting {
                 *phase = Phase::Open;
@@ -131,7 +166,7 @@ impl Shared {
         let now = Instant::now();
         // An absurd grace must not overflow the clock: a day is for ever here.
         let until = now + grace.min(Duration::from_secs(24 * 60 * 60));
-        self.phase.send_if_modified(|phase| {
+        self.change(|phase| {
             let first = phase.ending().is_none();
             if first {
                 *self.last_words() = last_words;
@@ -159,7 +194,7 @@ impl Shared {
             facts.traffic.messages_undelivered += undelivered;
             facts.closed_at = Some(Instant::now());
         }
-        self.phase.send_if_modified(|phase| {
+        self.change(|phase| {
             if let Phase::Closing(ending) = *phase {
                 *phase = Phase::Closed(ending);
             }
@@ -288,19 +323,6 @@ impl fmt::Debug for Shared {
             .field("phase", &self.phase())
             .finish_non_exhaustive()
     }
-}
-
-/// Resolves once closing has begun. Cancel safe.
-pub(crate) async fn ending(phase: &mut watch::Receiver<Phase>) -> Ending {
-    match phase.wait_for(|p| p.ending().is_some()).await {
-        Ok(p) => p.ending(),
-        Err(_) => None,
-    }
-    // The sender lives in `Shared`, which everyone who watches also holds.
-    .unwrap_or_else(|| Ending {
-        reason: CloseReason::InternalError,
-        until: Instant::now(),
-    })
 }
 
 /// Metadata may come from a peer's greeting, so it is bounded: at most some 5 KiB a connection.

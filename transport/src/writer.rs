@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt, WriteHalf};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::budget::Queued;
 use crate::reader::why_failed;
-use crate::shared::{Shared, ending};
-use crate::state::{CloseReason, Phase};
+use crate::shared::Shared;
+use crate::state::CloseReason;
 
 /// Messages are gathered into one write up to about this many bytes. 64 KiB is some two hundred
 /// acknowledgements and a good part of a socket's buffer; more would gain little per system call.
@@ -27,7 +26,6 @@ const KEEP_MESSAGES: usize = 4;
 pub struct Writer<S> {
     stream: WriteHalf<S>,
     shared: Arc<Shared>,
-    phase: watch::Receiver<Phase>,
     output: Pending,
 }
 
@@ -46,7 +44,6 @@ impl<S: AsyncWrite> Writer<S> {
     pub(crate) fn new(stream: WriteHalf<S>, shared: Arc<Shared>) -> Self {
         Self {
             stream,
-            phase: shared.watch_phase(),
             output: Pending {
                 batch: Vec::new(),
                 joined: BytesMut::new(),
@@ -69,7 +66,7 @@ impl<S: AsyncWrite> Writer<S> {
         loop {
             let first = tokio::select! {
                 biased;
-                _ = ending(&mut self.phase) => break,
+                _ = self.shared.ending() => break,
                 first = self.shared.queue.next() => first,
             };
             self.output.gather(first);
@@ -107,7 +104,7 @@ impl<S: AsyncWrite> Writer<S> {
     }
 
     async fn end_stream(&mut self) {
-        let until = ending(&mut self.phase).await.until;
+        let until = self.shared.ending().await.until;
         // Polled at least once, which is all that a socket needs.
         let _ = timeout_at(until, self.stream.shutdown()).await;
     }
@@ -128,7 +125,7 @@ impl<S: AsyncWrite> Writer<S> {
             biased;
             done = &mut write => Some(done),
             () = tokio::time::sleep_until(deadline) => None,
-            ending = ending(&mut self.phase) => {
+            ending = self.shared.ending() => {
                 timeout_at(ending.until.min(deadline), write).await.ok()
             }
         };

@@ -50,7 +50,11 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
 fn succeeds(place: &Path, line: &str, output: Stdio) -> anyhow::Result<bool> {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or("cargo"));
-    command.args(words).current_dir(place).env("RUSTC_BOOTSTRAP", "1").stdout(output);
+    command
+        .args(words)
+        .current_dir(place)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .stdout(output);
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     Ok(status.success())
 }

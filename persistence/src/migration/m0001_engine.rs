@@ -13,7 +13,7 @@ impl MigrationName for Migration {
     }
 }
 
-/// One text for both databases. Words in braces differ, see [`translate`](super::translate).
+/// One text for both databases. Words in braces differ, see [`translate`].
 ///
 /// The partial indexes spell `OR` where `IN` would be shorter, because SQLite finds `status = 'failed'` in an `OR` but
 /// not in an `IN`. A session is not a foreign key of jobs: a held job whose session is gone counts as expired. Nor is an

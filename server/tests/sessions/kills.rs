@@ -47,7 +47,6 @@ fn no_kill_costs_a_word_or_an_attempt(database: TestDatabase) {
         .collect();
     let (mut servers_killed, mut crawlers_killed, mut hit) = (0, 0, 0);
     for round in 0..rounds {
-        fill(&server);
         await_work(&server);
         pause(chance.millis(20..300));
         let kill_server = chance.one_in(2);
@@ -88,29 +87,26 @@ fn no_kill_costs_a_word_or_an_attempt(database: TestDatabase) {
     assert!(!server.log().contains("panicked"), "the server panicked");
 }
 
-/// Submits until enough is open. The server runs, so every submission is taken.
-fn fill(server: &TestServer) {
-    let (api, tables) = (server.api(), Tables::of(server));
-    let open = tables.jobs.iter().filter(|job| !job.is_at_rest()).count();
-    for number in open..OPEN {
-        let job_type = if number % 3 == 0 {
-            "discover_namespaces"
-        } else {
-            "crawl_project"
-        };
-        api.submit(job_type);
-    }
-}
-
-/// Waits until crawlers hold jobs.
+/// Waits until crawlers are at work. Meanwhile jobs end, so as many are submitted. The server runs, and takes each.
 fn await_work(server: &TestServer) {
+    let api = server.api();
     wait_until("crawlers are at work", || {
         let tables = Tables::of(server);
+        let open = tables.jobs.iter().filter(|job| !job.is_at_rest()).count();
+        for number in open..OPEN {
+            let is_discovery = number % 3 == 0;
+            api.submit(if is_discovery {
+                "discover_namespaces"
+            } else {
+                "crawl_project"
+            });
+        }
         (tables.with_status("running").count() >= CRAWLERS).then_some(())
     });
 }
 
-fn drain(server: &TestServer) -> Tables {
+/// Waits until all jobs have ended.
+pub(crate) fn drain(server: &TestServer) -> Tables {
     let until = Instant::now() + 3 * crate::support::DEADLINE;
     loop {
         let tables = Tables::of(server);
@@ -123,7 +119,7 @@ fn drain(server: &TestServer) -> Tables {
     }
 }
 
-fn tell(end: &Tables, said: &[(PathBuf, Word)]) {
+pub(crate) fn tell(end: &Tables, said: &[(PathBuf, Word)]) {
     let mut kinds = BTreeMap::<&str, usize>::new();
     for (_, word) in said {
         *kinds.entry(word.kind()).or_default() += 1;
@@ -137,7 +133,7 @@ fn tell(end: &Tables, said: &[(PathBuf, Word)]) {
 }
 
 /// Every word that a crawler was told is kept, is kept; and once. No attempt was spent.
-fn judge(end: &Tables, said: &[(PathBuf, Word)]) {
+pub(crate) fn judge(end: &Tables, said: &[(PathBuf, Word)]) {
     let jobs: BTreeMap<&str, &JobRow> = end.jobs.iter().map(|job| (job.public_id.as_str(), job)).collect();
     let mut wrong = Vec::new();
     let mut ends = 0;
@@ -160,21 +156,36 @@ fn judge(end: &Tables, said: &[(PathBuf, Word)]) {
     }
     for job in &end.jobs {
         if (job.status.as_str(), job.attempt) != ("completed", 1) {
-            wrong.push(format!("{} is {} in attempt {}", job.public_id, job.status, job.attempt));
+            wrong.push(format!(
+                "{} is {} in attempt {}",
+                job.public_id, job.status, job.attempt
+            ));
         }
-        let children = if job.job_type == "discover_namespaces" { FOUND } else { 0 };
+        let children = if job.job_type == "discover_namespaces" {
+            FOUND
+        } else {
+            0
+        };
         if job.children != children as i64 {
             wrong.push(format!("{} has {} children", job.public_id, job.children));
         }
     }
     // An assignment to a crawler that was just killed may be taken back. Nothing else may take a job from its crawler.
-    for (arrow, times) in [("start", end.jobs.len()), ("finish", end.jobs.len()), ("expire", 0), ("deadline", 0)] {
+    for (arrow, times) in [
+        ("start", end.jobs.len()),
+        ("finish", end.jobs.len()),
+        ("expire", 0),
+        ("deadline", 0),
+    ] {
         let taken = end.arrows(arrow);
         if taken != times {
             wrong.push(format!("{taken} times {arrow} for {} jobs", end.jobs.len()));
         }
     }
-    let checkpoints = said.iter().filter(|(_, word)| matches!(word, Word::Checkpoint(..))).count();
+    let checkpoints = said
+        .iter()
+        .filter(|(_, word)| matches!(word, Word::Checkpoint(..)))
+        .count();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(ends > 0 && checkpoints > CHECKPOINTS, "nobody said anything");
 }

@@ -59,9 +59,7 @@ impl Word {
     fn of_line(line: &str) -> Self {
         let (kind, rest) = line.split_once(' ').expect("a kind and more");
         match (kind, rest.split_once(' ')) {
-            ("checkpoint", Some((job, place))) => {
-                Self::Checkpoint(job.to_owned(), place.parse().expect("a number"))
-            }
+            ("checkpoint", Some((job, place))) => Self::Checkpoint(job.to_owned(), place.parse().expect("a number")),
             ("discovered", _) => Self::Discovered(rest.to_owned()),
             ("completed", _) => Self::Completed(rest.to_owned()),
             _ => Self::Wrong(rest.to_owned()),
@@ -140,14 +138,14 @@ impl Drop for Process {
 }
 
 /// What a process has written down, and writes down.
-struct Book {
+pub(crate) struct Book {
     file: File,
     /// The last checkpoint of each job that was acknowledged, also to an earlier process.
     checkpoints: BTreeMap<String, usize>,
 }
 
 impl Book {
-    fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let mut checkpoints = BTreeMap::new();
         for word in text.lines().map(Word::of_line) {
@@ -163,16 +161,18 @@ impl Book {
     }
 
     fn write(&mut self, word: Word) {
-        self.file.write_all(word.to_line().as_bytes()).expect("a word is written");
+        self.file
+            .write_all(word.to_line().as_bytes())
+            .expect("a word is written");
         if let Word::Checkpoint(job, place) = word {
             self.checkpoints.insert(job, place);
         }
     }
 }
 
-type Shared = Arc<Mutex<Book>>;
+pub(crate) type Shared = Arc<Mutex<Book>>;
 
-fn note(book: &Shared, word: Word) {
+pub(crate) fn note(book: &Shared, word: Word) {
     book.lock().unwrap_or_else(PoisonError::into_inner).write(word);
 }
 
@@ -212,7 +212,8 @@ async fn crawl(base: &Path, socket: &Path) {
     assert_eq!(stopped.unsettled, 0, "{stopped:?}");
 }
 
-async fn run(job: Job, book: Shared) {
+/// Works on a job to its end.
+pub(crate) async fn run(job: Job, book: Shared) {
     let id = job.id().to_string();
     if let Err(error) = live(job, &id, &book).await {
         note(&book, Word::Wrong(format!("{id}: {error}")));
@@ -220,7 +221,12 @@ async fn run(job: Job, book: Shared) {
 }
 
 async fn live(job: Job, id: &str, book: &Shared) -> Result<(), ReportError> {
-    let known = book.lock().unwrap_or_else(PoisonError::into_inner).checkpoints.get(id).copied();
+    let known = book
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .checkpoints
+        .get(id)
+        .copied();
     let given = job.last_checkpoint::<serde_json::Value>().ok().flatten();
     let given = given.and_then(|given| given["place"].as_u64()).unwrap_or(0) as usize;
     if known.is_some_and(|known| given < known) {
@@ -244,7 +250,8 @@ async fn live(job: Job, id: &str, book: &Shared) -> Result<(), ReportError> {
             priority: 1.0,
             estimated_size: None,
         });
-        job.discovered(found.collect::<Vec<_>>(), DiscoverySummary::default()).await?;
+        job.discovered(found.collect::<Vec<_>>(), DiscoverySummary::default())
+            .await?;
         note(book, Word::Discovered(id.to_owned()));
     }
     job.complete("all of it").await?;

@@ -1,7 +1,6 @@
 //! A crawler in the simulated network, on the client that crawler authors use, and what all crawlers were told is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -82,8 +81,9 @@ impl Connector for Simulated {
 pub(crate) struct Setup {
     pub(crate) number: usize,
     pub(crate) seed: u64,
-    /// With one it comes back as the same instance.
-    pub(crate) instance_file: Option<PathBuf>,
+    /// How often it has started. One that remembers who it was starts but once.
+    pub(crate) starts: Arc<AtomicU64>,
+    pub(crate) remembers: bool,
     pub(crate) faults: Faults,
     pub(crate) endpoint: Endpoint,
     pub(crate) book: Arc<Book>,
@@ -94,7 +94,10 @@ pub(crate) struct Setup {
 
 impl Setup {
     fn options(&self) -> ClientOptions {
-        let options = ClientOptions::new("crawler")
+        let start = self.starts.fetch_add(1, Ordering::Relaxed);
+        let life = if self.remembers { 0 } else { start };
+        ClientOptions::new("crawler")
+            .instance(u128::from(life) << 8 | self.number as u128)
             .slots(3)
             .connector(Simulated {
                 faults: self.faults,
@@ -107,11 +110,7 @@ impl Setup {
             .welcome_timeout(Duration::from_secs(1))
             .request_timeout(Duration::from_secs(2))
             .base_patience(Duration::from_secs(1))
-            .jitter_seed(self.seed);
-        match &self.instance_file {
-            Some(file) => options.instance_file(file),
-            None => options,
-        }
+            .jitter_seed(self.seed)
     }
 
     /// Crawls until told to stop, and leaves in good order.
@@ -155,6 +154,7 @@ impl Setup {
             Ok(Some(view)) => view.key,
             _ => return self.book.words().wrong.push(format!("{id} was given and is not there")),
         };
+        self.disk.note(&format!("crawler {} began {key}", self.number));
         match self.live(job, &id).await {
             Ok(()) => self.disk.note(&format!("crawler {} completed {key}", self.number)),
             // Its lease was over: who looks at all of it in the end knows whether rightly so.
@@ -192,7 +192,8 @@ impl Setup {
                 priority: 1.0,
                 estimated_size: None,
             });
-            job.discovered(found.collect::<Vec<_>>(), DiscoverySummary::default()).await?;
+            job.discovered(found.collect::<Vec<_>>(), DiscoverySummary::default())
+                .await?;
             self.book.words().discovered.insert(id.to_owned());
         }
         job.complete("all of it").await?;

@@ -80,7 +80,9 @@ impl Disk {
             entity_id: Some(number.to_string()),
             ..JobSpec::new(job_type, "gitlab.example")
         };
-        let outcome = self.memory.apply(Op::Submit(Box::new(NewJob::new(format!("job-{number}"), "acme", spec))));
+        let outcome = self
+            .memory
+            .apply(Op::Submit(Box::new(NewJob::new(format!("job-{number}"), "acme", spec))));
         assert!(matches!(outcome, Outcome::Submitted(_)), "{outcome:?}");
     }
 
@@ -121,7 +123,9 @@ impl Disk {
                 let mut kept = self.kept();
                 let before = kept.numbers.insert(session, seq).unwrap_or(0);
                 if seq != before + 1 {
-                    kept.wrong.push(format!("number {seq} of session {session} had an effect after {before}"));
+                    kept.wrong.push(format!(
+                        "number {seq} of session {session} had an effect after {before}"
+                    ));
                 }
             }
         }
@@ -211,7 +215,12 @@ impl Store for Way {
             let (answer, outcome) = oneshot::channel();
             // A writer that is gone drops the answer.
             let _ = self.queue.send((op, answer)).await;
-            let told = async { outcome.await.map(Committed::after_commit).map_err(|_| StoreError::Closed) };
+            let told = async {
+                outcome
+                    .await
+                    .map(Committed::after_commit)
+                    .map_err(|_| StoreError::Closed)
+            };
             Box::pin(told) as Ticket
         })
     }

@@ -26,14 +26,24 @@ pub(crate) async fn judge(disk: &Disk, book: &Book) -> Vec<String> {
             ..JobFilter::default()
         };
         let children = disk.memory.jobs(children, ALL).await.expect("children").items.len();
-        let found = if job.spec.job_type == JobType::DiscoverNamespaces { FOUND } else { 0 };
+        let found = if job.spec.job_type == JobType::DiscoverNamespaces {
+            FOUND
+        } else {
+            0
+        };
         if children != found {
             wrong.push(format!("{} has {children} children", job.public_id));
         }
     }
-    let words = book.words();
-    for id in words.completed.iter().chain(&words.discovered) {
-        if !jobs.iter().any(|job| job.public_id == *id && job.state == State::Completed) {
+    let ended: Vec<_> = {
+        let words = book.words();
+        words.completed.iter().chain(&words.discovered).cloned().collect()
+    };
+    for id in &ended {
+        if !jobs
+            .iter()
+            .any(|job| job.public_id == *id && job.state == State::Completed)
+        {
             wrong.push(format!("the end of {id} was acknowledged, and is lost"));
         }
     }
@@ -41,7 +51,10 @@ pub(crate) async fn judge(disk: &Disk, book: &Book) -> Vec<String> {
         let instance = session.instance.expect("a crawler of the session protocol");
         let said = numbers.get(&session.key).copied().unwrap_or(0);
         if instance.high_water as u64 != said {
-            wrong.push(format!("{} is at {}, and said {said}", session.name, instance.high_water));
+            wrong.push(format!(
+                "{} is at {}, and said {said}",
+                session.name, instance.high_water
+            ));
         }
         if session.held > 0 {
             wrong.push(format!("{} still holds {} jobs", session.name, session.held));
@@ -62,6 +75,9 @@ fn one(job: &JobView, events: &[EventView], wrong: &mut Vec<String>) {
         && count("deadline") + count("return") + count("force") == 0;
     if !lawful {
         let history: Vec<_> = events.iter().map(|event| (event.at, event.arrows.join(","))).collect();
-        wrong.push(format!("{} is {} in attempt {}: {history:?}", job.public_id, job.state, job.attempt));
+        wrong.push(format!(
+            "{} is {} in attempt {}: {history:?}",
+            job.public_id, job.state, job.attempt
+        ));
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crawlwire_server::Bare;
 use crawlwire_server::config::{Config, Inputs};
 use crawlwire_transport::testing::Faults;
-use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
@@ -45,6 +44,8 @@ pub(crate) struct Ran {
     pub(crate) lost: usize,
     pub(crate) connections: u64,
     pub(crate) resent: u64,
+    /// In the time of the simulation.
+    pub(crate) took: Duration,
 }
 
 /// A server with times so short that all of them matter.
@@ -104,7 +105,6 @@ struct World {
     weather: Weather,
     chance: Chance,
     stop: watch::Sender<bool>,
-    _instances: TempDir,
 }
 
 fn build(seed: u64) -> (Sim<'static>, World) {
@@ -114,7 +114,7 @@ fn build(seed: u64) -> (Sim<'static>, World) {
         .simulation_duration(LONGEST)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(20))
-        .tick_duration(Duration::from_millis(1))
+        .tick_duration(Duration::from_millis(4))
         .build();
     let config = Arc::new(config());
     let disk = Disk::new(crawlwire_server::Bare::policy(&config), chance.fork());
@@ -127,7 +127,6 @@ fn build(seed: u64) -> (Sim<'static>, World) {
         weather: Weather::new(chance.fork()),
         chance,
         stop: watch::Sender::new(false),
-        _instances: tempfile::tempdir().expect("a temporary directory"),
     };
     (sim, world)
 }
@@ -138,8 +137,9 @@ impl World {
             let setup = Setup {
                 number,
                 seed: self.chance.below(usize::MAX) as u64 / 2,
+                starts: Arc::default(),
                 // The last one forgets who it was.
-                instance_file: (number + 1 < CRAWLERS).then(|| self._instances.path().join(crawler_name(number))),
+                remembers: number + 1 < CRAWLERS,
                 faults: faults(),
                 endpoint: format!("tcp://{SERVER}:{PORT}").parse().expect("an endpoint"),
                 book: self.book.clone(),
@@ -182,7 +182,9 @@ pub(crate) fn run(seed: u64) -> Ran {
             }
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     wrong.extend(runtime.block_on(judge(&world.disk, &world.book)));
     let words = world.book.words();
     Ran {
@@ -192,5 +194,6 @@ pub(crate) fn run(seed: u64) -> Ran {
         lost: words.lost,
         connections: words.connections,
         resent: words.resent,
+        took: sim.elapsed(),
     }
 }

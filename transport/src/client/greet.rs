@@ -149,10 +149,20 @@ impl State {
             return Some(Left::Forgotten);
         }
         self.live = Some(Live::session(welcome, slots, &self.options, now));
+        let is_kept = |id: &JobId| welcome.leases.iter().any(|lease| lease.job_id == *id);
+        let gone = || said.iter().filter(|id| !is_kept(id));
+        // What is settled may have been refused, on a connection that was lost with the refusal. Of a job that was taken from
+        // us, and whose end is not settled, that has to be believed.
+        let lost: Vec<_> = gone().filter(|id| !self.outbox.ends(id, high_water)).cloned().collect();
+        while let Some(entry) = self.outbox.settle_up_to(high_water) {
+            let held = self.held.get(&entry.job);
+            let is_lost = lost.contains(&entry.job) || held.is_none_or(|held| held.lease != entry.lease);
+            let stale = || Refusal::new("stale", "the job was taken back meanwhile");
+            self.settle_one(entry, if is_lost { Err(stale()) } else { Ok(()) });
+        }
         self.settle(high_water, now);
         self.drop_unnumbered();
-        let is_kept = |id: &JobId| welcome.leases.iter().any(|lease| lease.job_id == *id);
-        for id in said.iter().filter(|id| !is_kept(id)) {
+        for id in gone() {
             self.lose(id);
         }
         self.begin_anew();

@@ -44,6 +44,14 @@ impl Instance {
         }
     }
 
+    /// An instance whose id is known.
+    pub(super) fn named(id: u128) -> Self {
+        Self {
+            id: Uuid::from_u128(id),
+            file: None,
+        }
+    }
+
     /// The instance kept in a file, which is made when it is not there. Blocks on the disk.
     pub(super) fn kept(path: &Path) -> Result<Self, InstanceError> {
         let failed = |error| InstanceError::Io {

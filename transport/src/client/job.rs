@@ -96,7 +96,8 @@ impl Job {
     ///
     /// # Errors
     /// [`ReportError::Lost`] when the job was not this crawler's any more: what it did does not count. The job is over
-    /// for this crawler in any case.
+    /// for this crawler in any case. When the lease was over and the connection broke before the server's refusal arrived,
+    /// nobody tells any more that the end was refused: then this says `Ok`.
     ///
     /// # Cancel safety
     /// Dropped while the outbox is full, the job is given back; later, the end reaches the server all the same.

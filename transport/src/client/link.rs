@@ -116,17 +116,20 @@ impl Link {
             }
             self.input.reserve(READ_BYTES);
             tokio::select! {
-                read = self.reader.read_buf(&mut self.input) => match read {
-                    Ok(0) => return Turn::Lost("the server closed it".to_owned()),
-                    Ok(_) => {}
-                    Err(error) => return Turn::Lost(error.to_string()),
-                },
+                // In an order, so that a simulation takes the same course again. What is to be written is bounded, so it
+                // cannot keep us from reading.
+                biased;
                 wrote = write(&mut self.writer, &self.output), if !self.output.is_idle() => match wrote {
                     Ok(bytes) => {
                         self.output.wrote(bytes);
                         self.output.flushed = bytes == 0;
                         return Turn::Moved;
                     }
+                    Err(error) => return Turn::Lost(error.to_string()),
+                },
+                read = self.reader.read_buf(&mut self.input) => match read {
+                    Ok(0) => return Turn::Lost("the server closed it".to_owned()),
+                    Ok(_) => {}
                     Err(error) => return Turn::Lost(error.to_string()),
                 },
             }

@@ -226,6 +226,9 @@ impl Client {
 }
 
 async fn open_instance(options: &ClientOptions) -> Result<Instance, ConnectError> {
+    if let Some(id) = options.instance {
+        return Ok(Instance::named(id));
+    }
     let Some(path) = options.instance_file.clone() else {
         return Ok(Instance::fresh());
     };

@@ -36,6 +36,7 @@ pub enum WhenStopping {
 pub struct ClientOptions {
     pub(super) crawler_id: String,
     pub(super) instance_file: Option<PathBuf>,
+    pub(super) instance: Option<u128>,
     pub(super) job_types: Option<Vec<JobType>>,
     pub(super) hosts: Option<Vec<String>>,
     pub(super) slots: u16,
@@ -80,6 +81,7 @@ impl ClientOptions {
         Self {
             crawler_id: crawler_id.into(),
             instance_file: None,
+            instance: None,
             job_types: None,
             hosts: None,
             slots: 1,
@@ -203,6 +205,14 @@ impl ClientOptions {
     #[must_use]
     pub fn connector(mut self, connector: impl Connector) -> Self {
         self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Names the instance, without a file: in a simulation nothing waits for a disk, and no name is made at random.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn instance(mut self, id: u128) -> Self {
+        self.instance = Some(id);
         self
     }
 

@@ -74,6 +74,14 @@ impl Outbox {
         self.entries.push_back(entry);
     }
 
+    /// Whether the end of a job is among the lines up to this number.
+    pub(super) fn ends(&self, job: &JobId, seq: u64) -> bool {
+        let settled = self.entries.iter().take_while(|entry| entry.seq <= Some(seq));
+        settled
+            .filter(|entry| entry.kind.is_end())
+            .any(|entry| entry.job == *job)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

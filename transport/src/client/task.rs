@@ -28,6 +28,9 @@ const UNANSWERED_UNSETTLED_MAX: u32 = 20;
 /// A connection that lasted this long was a good one: waiting begins anew.
 const GOOD_CONNECTION: Duration = Duration::from_secs(2);
 
+/// Unanswered hellos that are remembered. Somebody else who goes by our instance is taken for one of them as often.
+const ASTRAY_MAX: u32 = 3;
+
 /// How `Client::connect` learns what became of it.
 pub(super) type Ready = oneshot::Sender<Result<(), ConnectError>>;
 
@@ -40,6 +43,9 @@ pub(super) struct Task {
     /// Told once, when the first connection stands or none ever will.
     ready: Option<Ready>,
     unanswered: u32,
+    /// Hellos that were never answered, as far as we know. One may reach the server after a later one, and then takes the
+    /// place of the connection that is ours.
+    astray: u32,
     /// The next connection begins without a hello.
     base_next: bool,
 }
@@ -68,6 +74,7 @@ impl Task {
             backoff,
             ready: Some(ready),
             unanswered: 0,
+            astray: 0,
             base_next: false,
         }
     }
@@ -100,6 +107,7 @@ impl Task {
         let options = Arc::clone(&self.shared.options);
         let limit = Instant::now() + options.dial_timeout;
         let dialled = tokio::select! {
+            biased;
             dialled = timeout_at(limit, options.connector.dial(&self.endpoint)) => dialled,
             () = self.over() => return Err(Left::Finished),
         };
@@ -119,6 +127,7 @@ impl Task {
         let (hello, said, slots) = self.hello()?;
         let until = Instant::now() + options.welcome_timeout;
         let greeting = tokio::select! {
+            biased;
             greeting = greet::greet(&mut link, &hello, until) => greeting,
             () = self.over() => return Err(Left::Finished),
         };
@@ -164,6 +173,7 @@ impl Task {
             Greeting::Ended(why) => (why, false),
         };
         self.unanswered += 1;
+        self.astray = (self.astray + 1).min(ASTRAY_MAX);
         {
             let mut state = self.shared.state();
             let patience = match (state.is_known, state.is_idle()) {
@@ -211,6 +221,7 @@ impl Task {
                 self.shared.told_idle();
             }
             tokio::select! {
+                biased;
                 turn = link.turn() => match turn {
                     Turn::Heard(line) => {
                         let left = self.heard(&line);
@@ -262,6 +273,10 @@ impl Task {
             state.live.take().is_some_and(|live| live.dialect == Dialect::Base)
         };
         match left {
+            Left::Closed(Closed::Replaced) if self.astray > 0 => {
+                self.astray -= 1;
+                tracing::info!("replaced by what may be our own earlier hello: saying another one");
+            }
             Left::Closed(closed) => return Some(closed),
             Left::Finished => return Some(Closed::Shutdown),
             Left::Forgotten => {
@@ -302,6 +317,7 @@ impl Task {
         // When the server said when, it spread its crawlers itself.
         let until = asked.unwrap_or_else(|| now + self.backoff.next());
         tokio::select! {
+            biased;
             () = sleep_until(until) => false,
             () = self.over() => true,
         }
@@ -320,6 +336,7 @@ impl Task {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.shared.wait_for_change() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }

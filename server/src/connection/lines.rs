@@ -31,10 +31,6 @@ use super::{DIALECT, DRAIN_MAX, IN_FLIGHT_MAX, Rules, Service};
 /// says in answer to the shutdown is not lost.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Bad lines of a connection that are explained place by place, which costs a hundred times what a good line does. Of the
-/// others only the first place is named: who sends more of them shall not keep the others waiting.
-const EXPLAINED_MAX: u32 = 10;
-
 /// Violations of one line that are logged. The first ones tell what is wrong.
 const VIOLATIONS_LOGGED: usize = 5;
 
@@ -253,14 +249,9 @@ impl Serving {
                 None
             }
             Err(error) => {
+                let violations = explain::<CrawlerMessage>(&line, dialect);
                 let kind = (error.category(), error.code());
-                let (violations, text) = if self.invalid < EXPLAINED_MAX {
-                    let violations = explain::<CrawlerMessage>(&line, dialect);
-                    let text = spell(&violations);
-                    (violations, text)
-                } else {
-                    (Vec::new(), error.to_string())
-                };
+                let text = spell(&violations);
                 let reason = self.refuse(Some(&line), kind, text, violations, share).await;
                 if is_http(&line) {
                     Some(CloseReason::WrongProtocol)

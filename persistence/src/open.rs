@@ -171,13 +171,21 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
+/// One connection, for what is done before the store is there.
+async fn sqlite_alone(
+    options: &SqliteConnectOptions,
+    config: &DatabaseConfig,
+) -> Result<DatabaseConnection, OpenError> {
     let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .connect_with(sqlite_options(options, config.transaction_timeout))
         .await
         .map_err(|error| connect_error(config, error))?;
-    let database = DatabaseConnection::from(pool);
+    Ok(DatabaseConnection::from(pool))
+}
+
+async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
+    let database = sqlite_alone(options, config).await?;
     let migrated = Migrator::up(&database, None).await;
     let closed = database.close().await;
     migrated.and(closed).map_err(|error| migrate_error(config, error))
@@ -185,12 +193,7 @@ async fn migrate_sqlite(options: &SqliteConnectOptions, config: &DatabaseConfig)
 
 /// For whoever may not change the schema, because another process works with it.
 async fn check_schema(options: &SqliteConnectOptions, config: &DatabaseConfig) -> Result<(), OpenError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(sqlite_options(options, config.transaction_timeout))
-        .await
-        .map_err(|error| connect_error(config, error))?;
-    let database = DatabaseConnection::from(pool);
+    let database = sqlite_alone(options, config).await?;
     let pending = Migrator::get_pending_migrations(&database).await;
     let closed = database.close().await;
     let pending = pending.and_then(|pending| closed.map(|()| pending));

@@ -12,27 +12,7 @@ use crawlwire_progress::store::{Holder, Paging, Rejection, Said};
 use crawlwire_progress::{Epoch, Fence, Op, Outcome, Policy, SessionKey, SessionRef, State, Store, StoreError};
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::MigratorTrait;
-use support::{Kit, Peer, checkpoint, complete, create_token, moved, new_job, of_instance, said, start};
-
-/// Runs each case over both databases.
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::TestDatabase::sqlite()).await;
-            })+
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                if let Some(database) = super::TestDatabase::postgres().await {
-                    super::$case(database).await;
-                }
-            })+
-        }
-    };
-}
+use support::{Kit, Peer, checkpoint, complete, create_token, moved, new_job, of_instance, on_both, said, start};
 
 on_both!(
     what_was_settled_stays_settled_after_a_restart,

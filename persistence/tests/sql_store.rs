@@ -9,27 +9,7 @@ use crawlwire_persistence::{Database, OpenError};
 use crawlwire_progress::store::{JobFilter, Paging};
 use crawlwire_progress::{Fence, Op, Outcome, Policy, State, Store, StoreError};
 use sea_orm::ConnectionTrait;
-use support::{Kit, complete, discover, new_job, start, token};
-
-/// Runs each case over both databases.
-macro_rules! on_both {
-    ($($case:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::$case(super::TestDatabase::sqlite()).await;
-            })+
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                if let Some(database) = super::TestDatabase::postgres().await {
-                    super::$case(database).await;
-                }
-            })+
-        }
-    };
-}
+use support::{Kit, complete, discover, new_job, on_both, start, token};
 
 on_both!(
     what_is_kept_survives_a_restart,

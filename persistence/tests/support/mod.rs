@@ -16,6 +16,29 @@ use crawlwire_progress::{Arrow, Epoch, Fact, Fence, JobKey, Op, Outcome, Policy,
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
+/// Runs each case over both databases.
+#[allow(unused_macros, reason = "each test binary uses a part of it")]
+macro_rules! on_both {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(super::TestDatabase::sqlite()).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                if let Some(database) = super::TestDatabase::postgres().await {
+                    super::$case(database).await;
+                }
+            })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use on_both;
+
 /// A store, and the hand on its clock.
 pub(crate) struct Kit {
     pub(crate) store: Arc<dyn Store>,

@@ -136,16 +136,7 @@ impl Tables {
     pub(super) fn leases_of(&self, session: SessionKey) -> Vec<OwnLease> {
         let rows = self.jobs.values().map(|row| &row.loaded);
         let own = rows.filter(|loaded| loaded.job.session == Some(session));
-        own.map(|loaded| OwnLease {
-            key: loaded.job.key,
-            public_id: loaded.public_id.clone(),
-            fence: loaded.job.fence,
-            attempt: loaded.job.attempt,
-            state: loaded.job.state,
-            want: loaded.job.want,
-            credential: loaded.lineage.credential,
-        })
-        .collect()
+        own.map(LoadedJob::lease).collect()
     }
 
     pub(super) fn view(&self, row: &JobRow) -> JobView {

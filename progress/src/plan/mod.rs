@@ -54,6 +54,21 @@ pub struct LoadedJob {
     pub tree: Tree,
 }
 
+impl LoadedJob {
+    /// The lease that its session is told of when it comes back.
+    pub(crate) fn lease(&self) -> OwnLease {
+        OwnLease {
+            key: self.job.key,
+            public_id: self.public_id.clone(),
+            fence: self.job.fence,
+            attempt: self.job.attempt,
+            state: self.job.state,
+            want: self.job.want,
+            credential: self.lineage.credential,
+        }
+    }
+}
+
 /// A session as it was loaded, and as it is written back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::{NewCheckpoint, Recovery, Session};
+use super::{LoadedJob, NewCheckpoint, Recovery, Session};
 use crate::ids::{Epoch, JobKey, SessionKey, SessionRef};
 use crate::lifecycle::{Event, Refusal, held};
 use crate::store::{Holder, NewSession, Op, Opened, Outcome, OwnLease, Rejection, Said};
@@ -74,15 +74,7 @@ impl Batch<'_> {
         let read = self.snapshot.leases.get(&session).into_iter().flatten();
         let mut leases: Vec<_> = read.filter(|lease| !jobs.contains_key(&lease.key)).cloned().collect();
         let at_hand = jobs.values().filter(|loaded| loaded.job.session == Some(session));
-        leases.extend(at_hand.map(|loaded| OwnLease {
-            key: loaded.job.key,
-            public_id: loaded.public_id.clone(),
-            fence: loaded.job.fence,
-            attempt: loaded.job.attempt,
-            state: loaded.job.state,
-            want: loaded.job.want,
-            credential: loaded.lineage.credential,
-        }));
+        leases.extend(at_hand.map(LoadedJob::lease));
         leases.sort_by_key(|lease| lease.key);
         leases
     }

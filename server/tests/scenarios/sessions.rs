@@ -5,8 +5,9 @@ use std::time::Duration;
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 
+use crate::support::crawler::Assignment;
 use crate::support::session::{hello, refused, session_line};
-use crate::support::{Crawler, SessionCrawler, Setup, on_both_databases, pause, wait_until};
+use crate::support::{Crawler, SessionCrawler, Setup, TestServer, on_both_databases, pause, wait_until};
 
 on_both_databases!(
     a_life_is_acknowledged,
@@ -22,6 +23,16 @@ on_both_databases!(
 fn kept(job: &Value, attempt: u64, fence: u64) {
     let found = (&job["attempt"], &job["fence"], &job["failures"], &job["misses"]);
     assert_eq!(found, (&json!(attempt), &json!(fence), &json!(0), &json!(0)), "{job}");
+}
+
+/// A crawler that has begun its only job.
+fn at_work(database: TestDatabase) -> (TestServer, SessionCrawler, String, Assignment) {
+    let server = Setup::new(database).start();
+    let mut crawler = server.session("alpha", 1);
+    let id = server.api().submit("crawl_project");
+    let job = crawler.assignment();
+    crawler.started(&job);
+    (server, crawler, id, job)
 }
 
 fn a_life_is_acknowledged(database: TestDatabase) {
@@ -78,12 +89,8 @@ fn a_life_is_acknowledged(database: TestDatabase) {
 }
 
 fn what_is_said_again_has_its_effect_once(database: TestDatabase) {
-    let server = Setup::new(database).start();
+    let (server, mut crawler, id, job) = at_work(database);
     let api = server.api();
-    let mut crawler = server.session("alpha", 1);
-    let id = api.submit("crawl_project");
-    let job = crawler.assignment();
-    crawler.started(&job);
     let found = json!({ "job_type": "crawl_user", "entity_id": "7", "namespace_path": "g/u", "entity_name": "U", "priority": 1 });
     let data = json!({ "discovered_jobs": [found], "discovery_summary": {} });
     crawler.lasting("jobs_discovered", &job, &data);
@@ -208,12 +215,8 @@ fn a_crawler_that_starts_again_gets_its_jobs_again(database: TestDatabase) {
 }
 
 fn a_cancel_is_confirmed(database: TestDatabase) {
-    let server = Setup::new(database).start();
+    let (server, mut crawler, id, job) = at_work(database);
     let api = server.api();
-    let mut crawler = server.session("alpha", 1);
-    let id = api.submit("crawl_project");
-    let job = crawler.assignment();
-    crawler.started(&job);
     crawler.settle();
     let wished = api.act(&id, "cancel", &json!({ "by": "ada" })).ok();
     assert_eq!(
@@ -235,12 +238,8 @@ fn a_cancel_is_confirmed(database: TestDatabase) {
 }
 
 fn a_pause_is_confirmed_and_taken_back(database: TestDatabase) {
-    let server = Setup::new(database).start();
+    let (server, mut crawler, id, job) = at_work(database);
     let api = server.api();
-    let mut crawler = server.session("alpha", 1);
-    let id = api.submit("crawl_project");
-    let job = crawler.assignment();
-    crawler.started(&job);
     crawler.checkpoint(&job, &json!({ "page": 7 }));
     crawler.settle();
     api.act(&id, "pause", &json!({})).ok();
@@ -271,12 +270,8 @@ fn a_pause_is_confirmed_and_taken_back(database: TestDatabase) {
 }
 
 fn a_goodbye_gives_jobs_back(database: TestDatabase) {
-    let server = Setup::new(database).start();
+    let (server, mut crawler, id, _) = at_work(database);
     let api = server.api();
-    let mut crawler = server.session("alpha", 1);
-    let id = api.submit("crawl_project");
-    let job = crawler.assignment();
-    crawler.started(&job);
     crawler.settle();
     crawler.say("goodbye", &json!({ "reason": "deployment" }));
     while crawler.line.recv().is_some() {}

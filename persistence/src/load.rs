@@ -7,7 +7,7 @@ use std::time::Duration;
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::plan::{AccountCounts, Credential, LoadedJob, Needs, Selection, Session, Snapshot};
-use crawlwire_progress::store::{Op, OwnLease, SELECTED_MAX};
+use crawlwire_progress::store::{Op, OwnLease, RefusedNumbers, SELECTED_MAX};
 use crawlwire_progress::view::Lineage;
 use crawlwire_progress::{
     AccountKey, CredentialKey, Epoch, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TokenKey,
@@ -168,6 +168,7 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
             high_water: cells.next()?,
             fingerprint: cells.next()?,
             principal: cells.next()?,
+            refused: refused(cells.next()?)?,
         };
         let instance: Option<String> = cells.next()?;
         if let Some(instance) = instance.filter(|instance| needs.instances.contains(instance)) {
@@ -176,6 +177,14 @@ async fn load_sessions(connection: &mut Connection, needs: &Needs, snapshot: &mu
         snapshot.sessions.insert(session.key, session);
     }
     load_leases(connection, snapshot).await
+}
+
+fn refused(json: Option<String>) -> Result<RefusedNumbers, Trouble> {
+    let Some(json) = json else {
+        return Ok(RefusedNumbers::default());
+    };
+    serde_json::from_str(&json)
+        .map_err(|_| Trouble::Refused("the refused numbers of a session cannot be read".to_owned()))
 }
 
 /// After the sessions were locked: whoever gives them a job, or takes one from them, locks them too.

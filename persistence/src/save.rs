@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
-use crawlwire_progress::plan::{ChangedJob, GRANTS_MAX, NewArea, NewEvent, NewJobRow, Opening, Plan};
+use crawlwire_progress::plan::{ChangedJob, GRANTS_MAX, NewArea, NewEvent, NewJobRow, Opening, Plan, Session};
 use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Arrow, Job, JobKey, State, Timestamp};
 use serde::Serialize;
@@ -213,6 +213,7 @@ async fn credentials(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp, seal: &Se
 }
 
 async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
+    let refused = |it: &Session| (!it.refused.is_empty()).then(|| json!(it.refused).to_string());
     let new = plan.new_sessions.iter().map(|(session, new)| {
         let instance = new.instance.as_ref();
         json!({
@@ -221,7 +222,7 @@ async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<()
             "confirms": session.confirms, "opened_at": now, "lease_expires_at": session.lease_expires_at,
             "epoch": session.epoch, "high_water": session.high_water, "high_water_fingerprint": session.fingerprint,
             "instance_id": instance.map(|it| &it.id), "crawler_id": instance.map(|it| &it.crawler_id),
-            "principal": instance.map(|it| &it.principal),
+            "principal": instance.map(|it| &it.principal), "refused": refused(session),
         })
     });
     rows.all(sql::INSERT_SESSIONS, new).await?;
@@ -237,7 +238,7 @@ async fn sessions(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<()
         json!({
             "id": session.key, "connected": session.connected, "lease_expires_at": session.lease_expires_at,
             "grants": session.grants, "epoch": session.epoch, "high_water": session.high_water,
-            "high_water_fingerprint": session.fingerprint,
+            "high_water_fingerprint": session.fingerprint, "refused": refused(session),
         })
     });
     rows.all(sql::UPDATE_SESSIONS, known).await

@@ -29,6 +29,11 @@ async fn what_was_settled_stays_settled_after_a_restart(database: TestDatabase) 
     let holder = kit.claim(&job, &Peer::from(&first)).await;
     let begins = || vec![start(job.key, &holder), checkpoint(job.key, &holder, r#"{"page":1}"#)];
     assert!(matches!(kit.says(first.session, 1, begins()).await, Said::Applied(_)));
+    let late = Holder {
+        fence: Fence(7),
+        ..holder.clone()
+    };
+    kit.says(first.session, 2, vec![complete(job.key, &late)]).await;
     kit.commit(create_token("one")).await;
     kit.sql().close().await;
 
@@ -36,25 +41,32 @@ async fn what_was_settled_stays_settled_after_a_restart(database: TestDatabase) 
     // The server has not said that its connections are gone; the crawler's next one comes all the same.
     assert_eq!(
         again.says(first.session, 1, begins()).await,
-        Said::Repeated { conflict: false }
+        Said::Repeated {
+            conflict: false,
+            refused: None
+        }
     );
     let second = again.comes("i").await;
     assert_eq!(
         (second.session.key, second.session.epoch),
         (first.session.key, Epoch(2))
     );
-    assert_eq!((second.high_water, second.fingerprint), (1, -1));
+    assert_eq!((second.high_water, second.fingerprint), (2, -2));
+    assert_eq!(second.refused.iter().collect::<Vec<_>>(), [(2, "stale")]);
     assert_eq!((second.leases[0].key, second.leases[0].attempt), (job.key, 1));
     assert_eq!(
         again.says(second.session, 1, begins()).await,
-        Said::Repeated { conflict: false }
+        Said::Repeated {
+            conflict: false,
+            refused: None
+        }
     );
     assert_eq!(
         again.store.checkpoint(job.key).await.unwrap().as_deref(),
         Some(r#"{"page":1}"#)
     );
     let ends = vec![complete(job.key, &holder)];
-    assert!(matches!(again.says(second.session, 2, ends).await, Said::Applied(_)));
+    assert!(matches!(again.says(second.session, 3, ends).await, Said::Applied(_)));
     assert_eq!(again.view(&job).await.attempt, 1);
     assert_eq!(again.store.crawler_tokens().await.unwrap().len(), 1);
 }
@@ -174,15 +186,18 @@ async fn a_database_of_the_version_before_goes_on(database: TestDatabase) {
     kit.submitted(new_job(5)).await;
     assert_eq!(kit.comes("i").await.leases, []);
 
-    // And back: what the older version knows stays.
-    kit.sql().close().await;
-    let pool = kit.database().pool().await;
-    Migrator::down(&pool, Some(1)).await.unwrap();
-    Migrator::up(&pool, None).await.unwrap();
-    pool.close().await.unwrap();
-    let kit = kit.opened_again().await;
-    assert_eq!(kit.store.job("old").await.unwrap().unwrap().state, State::Completed);
-    assert_eq!(kit.comes("i").await.session.epoch, Epoch(1));
+    // And back: what the older version knows stays. Two steps back there are no instances.
+    let mut kit = kit;
+    for (steps, epoch) in [(1, 2), (2, 1)] {
+        kit.sql().close().await;
+        let pool = kit.database().pool().await;
+        Migrator::down(&pool, Some(steps)).await.unwrap();
+        Migrator::up(&pool, None).await.unwrap();
+        pool.close().await.unwrap();
+        kit = kit.opened_again().await;
+        assert_eq!(kit.store.job("old").await.unwrap().unwrap().state, State::Completed);
+        assert_eq!(kit.comes("i").await.session.epoch, Epoch(epoch));
+    }
 }
 
 async fn a_command_works_beside_a_server(database: TestDatabase) {
@@ -300,7 +315,10 @@ async fn one_line_at_two_servers_at_once_has_one_effect() {
         let (left, right) = tokio::join!(one.commit(line()), two.commit(line()));
         let said = [left, right].map(|outcome| outcome.unwrap().into_inner());
         let applied = said.iter().filter(|it| matches!(it, Outcome::Said(Said::Applied(_))));
-        let repeated = Outcome::Said(Said::Repeated { conflict: false });
+        let repeated = Outcome::Said(Said::Repeated {
+            conflict: false,
+            refused: None,
+        });
         assert_eq!((applied.count(), said.contains(&repeated)), (1, true), "{said:?}");
         assert_eq!(kit.arrows(&job).await, ["submit", "claim", "start,finish"]);
     }

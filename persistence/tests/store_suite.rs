@@ -73,6 +73,7 @@ suite!(
     an_instance_belongs_to_one_principal,
     an_earlier_connection_has_no_say,
     what_is_said_twice_has_its_effect_once,
+    what_was_refused_is_known_to_the_next_connection,
     a_job_that_is_given_back_costs_nothing,
     crawler_tokens_come_and_go,
 );

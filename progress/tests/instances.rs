@@ -42,6 +42,7 @@ fn said(session: SessionRef, seq: i64, ops: Vec<Op>) -> Op {
         seq,
         fingerprint: 100 + seq,
         ops,
+        refused: None,
     }
 }
 
@@ -159,15 +160,22 @@ fn what_is_said_twice_has_its_effect_once() {
         panic!("it is the next number")
     };
     assert!(matches!(&outcomes[..], [Outcome::Moved(fact), Outcome::Done] if fact.arrow == Arrow::Start));
-    let repeated = Said::Repeated { conflict: false };
+    let repeated = Said::Repeated {
+        conflict: false,
+        refused: None,
+    };
     assert_eq!(say(&world, session, 1, begins()), repeated);
     let other = Op::Said {
         session,
         seq: 1,
         fingerprint: 5,
         ops: vec![complete(job, &holder)],
+        refused: None,
     };
-    let conflict = Outcome::Said(Said::Repeated { conflict: true });
+    let conflict = Outcome::Said(Said::Repeated {
+        conflict: true,
+        refused: None,
+    });
     assert_eq!(world.store.apply(other), conflict);
     assert_eq!(
         say(&world, session, 3, vec![complete(job, &holder)]),
@@ -226,7 +234,13 @@ fn much_that_is_said_at_once_is_one_row() {
     );
     assert_eq!((plan.sessions[0].high_water, plan.sessions[0].fingerprint), (49, 149));
     let outcomes = world.store.apply_all(ops);
-    assert_eq!(outcomes[49], Outcome::Said(Said::Repeated { conflict: false }));
+    assert_eq!(
+        outcomes[49],
+        Outcome::Said(Said::Repeated {
+            conflict: false,
+            refused: None
+        })
+    );
     assert_eq!(outcomes[50], Outcome::Said(Said::Gap { high_water: 49 }));
     assert_eq!(kept(&world, job).as_deref(), Some("49"));
 }

@@ -297,6 +297,9 @@ class Crawler:
         self.mode, self.features, self.attempt = "session", data["features"], 0
         for key in [key for key in self.work if key[1] is not None and key not in leases]:
             self.drop(key)
+        for it in data.get("refused", []):
+            if self.spool.settled < it["seq"] <= high:  # the error was lost with the connection
+                log.warning("refused: %s, number %s", it["code"], it["seq"])
         self.settle(high)
         self.sent = high
         if self.stop.is_set():

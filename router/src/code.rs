@@ -48,10 +48,14 @@ codes! {
     INSTANCE_TAKEN = "instance_taken",
     /// The role may not send this type.
     FORBIDDEN_TYPE = "forbidden_type",
-    /// More of this type than may come in this time.
-    RATE_LIMITED = "rate_limited",
     /// Nothing can be made durable now.
     DATABASE_UNAVAILABLE = "database_unavailable",
     /// A defect of this server.
     INTERNAL_ERROR = "internal_error",
+}
+
+/// The code with this name; [`REFUSED`] for those that handlers of users have.
+pub(crate) fn named(name: &str) -> &'static str {
+    let mut known = ALL.iter().copied();
+    known.find(|code| *code == name).unwrap_or(REFUSED)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crawlwire_progress::Policy;
+use crawlwire_progress::store::UNTOLD_MAX;
 use crawlwire_protocol::limits::LINE_BYTES_MAX_DEFAULT;
 use crawlwire_protocol::message::Feature;
 
@@ -27,7 +28,9 @@ pub struct RouterConfig {
     pub retention: Retention,
     /// What peers of the session dialect are told and asked.
     pub hello: HelloConfig,
-    /// What a connection may say of one type.
+    /// What a connection may say of one type. Held to by whoever owns the connection, see [`Peer::held_until`].
+    ///
+    /// [`Peer::held_until`]: crate::Peer::held_until
     pub rate_limit: RateLimit,
 }
 
@@ -40,7 +43,8 @@ pub struct HelloConfig {
     pub heartbeat_timeout: Duration,
     /// Bytes of the longest line, without its newline.
     pub max_message_bytes: u64,
-    /// Lasting messages of one connection that wait for their commit.
+    /// Lasting messages of one connection that wait for their commit; at most
+    /// [`UNTOLD_MAX`].
     pub max_in_flight: u64,
     /// Bytes of them together.
     pub max_in_flight_bytes: u64,
@@ -59,7 +63,7 @@ impl Default for HelloConfig {
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(90),
             max_message_bytes: LINE_BYTES_MAX_DEFAULT as u64,
-            max_in_flight: 64,
+            max_in_flight: UNTOLD_MAX.into(),
             max_in_flight_bytes: 1024 * 1024,
             tokens_required: true,
             features: vec![Feature::Cancel, Feature::Checkpoint],

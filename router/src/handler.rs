@@ -10,6 +10,7 @@ use crawlwire_protocol::{
 };
 use serde_json::Value;
 
+use crate::code;
 use crate::context::Context;
 use crate::peer::Closing;
 
@@ -138,6 +139,12 @@ impl Processed {
             retry_after: Some(wait),
             ..self
         }
+    }
+
+    /// The stable name of the reason why it had no effect, if it had none.
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        let named = self.refused.as_ref().map_or(code::REFUSED, |refused| refused.code);
+        (!self.success).then_some(named)
     }
 
     /// It had its effect, and the peer gets an answer.

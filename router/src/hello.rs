@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{NewInstance, NewSession, Opened, Outcome, OwnLease, Rejection, Ticket};
+use crawlwire_progress::store::{NewInstance, NewSession, Opened, Outcome, OwnLease, Rejection, Ticket, UNTOLD_MAX};
 use crawlwire_progress::{Committed, Op, State};
 use crawlwire_protocol::message::{
-    Feature, HeldLease, Hello, HighWater, JobType, ReportPolicy, Role, ServerInfo, VERSION, Welcome,
+    Feature, HeldLease, Hello, HighWater, JobType, RefusedNumber, ReportPolicy, Role, ServerInfo, VERSION, Welcome,
 };
 use crawlwire_protocol::{
-    Category, Count, Envelope, FenceNo, JobId, List, Millis, Name, Severity, Version, WebAppMessage, WireTime,
+    Category, Count, Envelope, FenceNo, JobId, List, Millis, Name, Seq, Severity, Version, WebAppMessage, WireTime,
 };
 
 use crate::auth::{self, Denied, Principal};
@@ -284,7 +284,8 @@ fn welcome(shared: &Shared, session: &Session, hello: &Hello, opened: &Opened) -
         heartbeat_timeout_ms: Millis::from(terms.heartbeat_timeout),
         lease_ms: Millis::from(config.policy.lease),
         max_message_size_bytes: count(terms.max_message_bytes),
-        max_in_flight: count(terms.max_in_flight),
+        // Of more of them nobody could say afterwards which were refused.
+        max_in_flight: count(terms.max_in_flight.min(UNTOLD_MAX.into())),
         max_in_flight_bytes: count(terms.max_in_flight_bytes),
         report_policy: ReportPolicy {
             progress_interval_ms: Millis::from(std::time::Duration::from_millis(interval)),
@@ -292,5 +293,13 @@ fn welcome(shared: &Shared, session: &Session, hello: &Hello, opened: &Opened) -
         server_time: WireTime::now(),
         high_water_seq: HighWater::clamped(u64::try_from(opened.high_water).unwrap_or(0)),
         leases: List::cut(own),
+        refused: Some(List::cut(opened.refused.iter().filter_map(refused_number))),
     }
+}
+
+fn refused_number((seq, code): (i64, &str)) -> Option<RefusedNumber> {
+    Some(RefusedNumber {
+        seq: Seq::new(u64::try_from(seq).ok()?)?,
+        code: Name::cut(code),
+    })
 }

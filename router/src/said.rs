@@ -63,8 +63,30 @@ pub(crate) async fn give(
     numbered: &Numbered,
     ops: Vec<Op>,
 ) -> BoxFuture<'static, Result<Vec<Outcome>, Processed>> {
+    hand_over(shared, session, numbered, (ops, None)).await
+}
+
+/// The same for a line that asks the store for nothing; with the code of its error, if it is refused.
+pub(crate) async fn use_up(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    numbered: &Numbered,
+    refused: Option<&'static str>,
+) -> BoxFuture<'static, Result<Vec<Outcome>, Processed>> {
+    hand_over(shared, session, numbered, (Vec::new(), refused)).await
+}
+
+/// What a line asks for, and why it has no effect where that is known before.
+type Asked = (Vec<Op>, Option<&'static str>);
+
+async fn hand_over(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    numbered: &Numbered,
+    asked: Asked,
+) -> BoxFuture<'static, Result<Vec<Outcome>, Processed>> {
     let number = numbered.number;
-    let ticket = enqueue(shared, session, number, ops).await;
+    let ticket = enqueue(shared, session, number, asked).await;
     session.peer.numbers.take(number);
     numbered.given.store(true, Ordering::Relaxed);
     let (shared, session) = (shared.clone(), session.clone());
@@ -74,13 +96,14 @@ pub(crate) async fn give(
     })
 }
 
-async fn enqueue(shared: &Shared, session: &Session, number: Number, ops: Vec<Op>) -> Ticket {
+async fn enqueue(shared: &Shared, session: &Session, number: Number, (ops, refused): Asked) -> Ticket {
     let op = Op::Said {
         session: session.reference(),
         // Lossless: a number on the wire ends far below 2^63.
         seq: number.seq as i64,
         fingerprint: number.fingerprint,
         ops,
+        refused,
     };
     shared.store.enqueue(op).await
 }
@@ -98,11 +121,14 @@ async fn applied(
             Ok(outcomes)
         }
         // Nobody could say whether an earlier try was carried out; it was.
-        Ok(Outcome::Said(Said::Repeated { conflict: false })) => {
+        Ok(Outcome::Said(Said::Repeated {
+            conflict: false,
+            refused,
+        })) => {
             numbers.keep(number);
-            Err(Processed::done())
+            Err(refused.map_or_else(Processed::done, |code| refused_before(&code)))
         }
-        Ok(Outcome::Said(Said::Repeated { conflict: true })) => Err(conflict(shared, &session.peer)),
+        Ok(Outcome::Said(Said::Repeated { conflict: true, .. })) => Err(conflict(shared, &session.peer)),
         Ok(Outcome::Said(Said::Gap { high_water })) => {
             numbers.go_back(number, u64::try_from(high_water).unwrap_or(0));
             Err(gap())
@@ -121,6 +147,12 @@ async fn applied(
     }
 }
 
+/// A line had no effect when it was taken, and its peer was not told so.
+fn refused_before(code: &str) -> Processed {
+    let kind = (Category::JobProcessing, Severity::Low);
+    Processed::refused(code::named(code), kind, "the message was refused before")
+}
+
 const INTERNAL: (Category, Severity) = (Category::Internal, Severity::High);
 
 /// The database does not take what the line asks for, and will not: the number is used up without it, or nothing behind
@@ -129,7 +161,8 @@ async fn broken(shared: &Shared, session: &Session, number: Number, reason: &str
     tracing::error!(session = %session.name, seq = number.seq, reason, "the database refused what was said");
     let numbers = &session.peer.numbers;
     numbers.go_back(number, number.seq - 1);
-    let alone = enqueue(shared, session, number, Vec::new()).await.await;
+    let refused = (Vec::new(), Some(code::INTERNAL_ERROR));
+    let alone = enqueue(shared, session, number, refused).await.await;
     match alone.map(Committed::into_inner) {
         Ok(Outcome::Said(Said::Applied(_) | Said::Repeated { .. })) => {
             numbers.keep(number);

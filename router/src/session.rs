@@ -98,7 +98,7 @@ struct Care {
     pinged: Option<Instant>,
     /// The time between two reports that it was last told, in milliseconds.
     report_interval_ms: u64,
-    /// What its last heartbeat and this server did not agree about.
+    /// What its last heartbeat that counted and this server did not agree about.
     mismatch: BTreeSet<Mismatch>,
 }
 
@@ -109,7 +109,9 @@ pub(crate) type Mismatch = (String, i64, bool);
 #[derive(Debug, Clone)]
 struct Said {
     last_message: Instant,
+    /// How many heartbeats it has sent, of those that [count](Session::note_heartbeat), and when the last of them came.
     heartbeats: u64,
+    counted: Option<Instant>,
     active_jobs: Option<u64>,
     system_status: Option<SystemStatus>,
 }
@@ -181,6 +183,7 @@ impl Session {
             said: Mutex::new(Said {
                 last_message: now,
                 heartbeats: 0,
+                counted: None,
                 active_jobs: None,
                 system_status: None,
             }),
@@ -305,7 +308,7 @@ impl Session {
         self.care().report_interval_ms
     }
 
-    /// What this heartbeat and this server do not agree about, as they did not at the one before.
+    /// What this heartbeat and this server do not agree about, as they did not at the last one that counted.
     pub(crate) fn mismatch_again(&self, mismatch: BTreeSet<Mismatch>) -> BTreeSet<Mismatch> {
         let mut care = self.care();
         let again = mismatch.intersection(&care.mismatch).cloned().collect();
@@ -313,16 +316,23 @@ impl Session {
         again
     }
 
-    /// How many heartbeats it has sent.
+    /// How many heartbeats it has sent that count.
     pub(crate) fn heartbeats(&self) -> u64 {
         self.said().heartbeats
     }
 
-    pub(crate) fn note_heartbeat(&self, heartbeat: &Heartbeat) {
+    /// Remembers what it says of itself. Says whether that counts as news of what it holds: heartbeats that come less than
+    /// `apart` after one another waited somewhere on their way, and may be older than what it was told meanwhile.
+    pub(crate) fn note_heartbeat(&self, heartbeat: &Heartbeat, apart: Duration) -> bool {
         let mut said = self.said();
-        said.heartbeats += 1;
         said.active_jobs = Some(heartbeat.active_jobs.get());
         said.system_status = Some(heartbeat.system_status);
+        let counts = said.counted.is_none_or(|counted| counted.elapsed() >= apart);
+        if counts {
+            said.heartbeats += 1;
+            said.counted = Some(Instant::now());
+        }
+        counts
     }
 
     pub(crate) fn silent_for(&self) -> Duration {

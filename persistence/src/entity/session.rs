@@ -34,6 +34,8 @@ pub struct Model {
     pub crawler_id: Option<String>,
     /// Who it proved to be.
     pub principal: Option<String>,
+    /// Of its last numbers, those that were refused: a JSON array of pairs. None when there are none.
+    pub refused: Option<String>,
 }
 
 /// Joins are written where they are needed.

@@ -1,9 +1,9 @@
 //! Sessions that outlast their connections, what they have said, how far jobs got, and who may speak.
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::DbErr;
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
 
-use super::translate;
+use super::run;
 
 pub(super) struct Migration;
 
@@ -72,13 +72,4 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         run(manager, DOWN).await
     }
-}
-
-async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let database = manager.get_connection();
-    let backend = manager.get_database_backend();
-    for statement in statements {
-        database.execute_unprepared(&translate(statement, backend)).await?;
-    }
-    Ok(())
 }

@@ -2,10 +2,11 @@
 
 mod m0001_engine;
 mod m0002_sessions;
+mod m0003_refusals;
 
-use sea_orm::DbBackend;
 use sea_orm::sea_query::{DynIden, IntoIden};
-use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
 
 /// A step of versions that were never released. What they kept has no way into ours.
 pub(crate) const UNRELEASED: &str = "m0001_lives";
@@ -16,13 +17,26 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_engine::Migration), Box::new(m0002_sessions::Migration)]
+        vec![
+            Box::new(m0001_engine::Migration),
+            Box::new(m0002_sessions::Migration),
+            Box::new(m0003_refusals::Migration),
+        ]
     }
 
     /// Not SeaORM's own name, so that a database may be shared with a web app that uses SeaORM too.
     fn migration_table_name() -> DynIden {
         "crawlwire_migrations".into_iden()
     }
+}
+
+async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    let database = manager.get_connection();
+    let backend = manager.get_database_backend();
+    for statement in statements {
+        database.execute_unprepared(&translate(statement, backend)).await?;
+    }
+    Ok(())
 }
 
 /// A statement for one of the databases, from a text for both. Words in braces differ.

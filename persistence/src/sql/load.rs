@@ -162,7 +162,7 @@ pub(crate) const LOAD_JOBS: Sql = Sql {
 macro_rules! session_columns {
     () => {
         "id, name, identity, connected, lease_expires_at, confirms, grants, epoch, high_water, high_water_fingerprint, \
-         principal, instance_id"
+         principal, refused, instance_id"
     };
 }
 

@@ -89,7 +89,8 @@ pub(crate) const WRITE_CREDENTIALS: Sql = insert!(
 pub(crate) const INSERT_SESSIONS: Sql = insert!(
     "sessions", "", id "bigint", name "text", identity "text", server "text", connected "boolean",
     capabilities "text", confirms "boolean", opened_at "bigint", lease_expires_at "bigint", epoch "bigint",
-    high_water "bigint", high_water_fingerprint "bigint", instance_id "text", crawler_id "text", principal "text"
+    high_water "bigint", high_water_fingerprint "bigint", instance_id "text", crawler_id "text", principal "text",
+    refused "text"
 );
 
 /// What a later connection says of itself.
@@ -97,7 +98,7 @@ pub(crate) const REOPEN_SESSIONS: Sql = update!("sessions", "", "", [], name "te
     capabilities "text", confirms "boolean", crawler_id "text");
 
 pub(crate) const UPDATE_SESSIONS: Sql = update!("sessions", "", "", [], connected "boolean", lease_expires_at "bigint",
-    grants "integer", epoch "bigint", high_water "bigint", high_water_fingerprint "bigint");
+    grants "integer", epoch "bigint", high_water "bigint", high_water_fingerprint "bigint", refused "text");
 
 pub(crate) const INSERT_JOBS: Sql = insert!(
     "jobs", "", id "bigint", public_id "text", web_app_job_id "text", identity "text", account_id "bigint",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Act, Rejection, Said};
+use crawlwire_progress::store::{Act, Holder, Rejection, Said, UNTOLD_MAX};
 use crawlwire_progress::{Arrow, Op, Outcome, State, TokenKey, Want};
 
 use super::{ALL, refused};
@@ -112,7 +112,10 @@ pub(crate) async fn what_is_said_twice_has_its_effect_once(kit: Kit) {
             said(session, 3, vec![]),
         ])
         .await;
-    let repeated = Said::Repeated { conflict: false };
+    let repeated = Said::Repeated {
+        conflict: false,
+        refused: None,
+    };
     assert!(
         matches!(&outcomes[0], Outcome::Said(Said::Applied(inner)) if inner.len() == 3),
         "{outcomes:?}"
@@ -125,10 +128,14 @@ pub(crate) async fn what_is_said_twice_has_its_effect_once(kit: Kit) {
         seq: 1,
         fingerprint: 5,
         ops: begins(),
+        refused: None,
     };
     assert_eq!(
         kit.commit(other).await,
-        Outcome::Said(Said::Repeated { conflict: true })
+        Outcome::Said(Said::Repeated {
+            conflict: true,
+            refused: None
+        })
     );
     let view = kit.view(&job).await;
     assert_eq!((view.attempt, view.tree.children), (1, 2));
@@ -144,6 +151,79 @@ pub(crate) async fn what_is_said_twice_has_its_effect_once(kit: Kit) {
     assert_eq!(moved(ended[0].clone()).state, State::Completed);
     assert_eq!(kit.arrows(&job).await, ["submit", "claim", "start", "finish"]);
     assert_eq!(kit.comes("i").await.high_water, 3);
+}
+
+pub(crate) async fn what_was_refused_is_known_to_the_next_connection(kit: Kit) {
+    let opened = kit.comes("i").await;
+    let (session, peer) = (opened.session, Peer::from(&opened));
+    assert!(opened.refused.is_empty());
+    let job = kit.submit().await;
+    let holder = kit.claim(&job, &peer).await;
+    let late = Holder {
+        fence: holder.fence.next(),
+        ..holder.clone()
+    };
+    kit.says(session, 1, vec![start(job.key, &holder)]).await;
+    kit.says(session, 2, vec![complete(job.key, &late)]).await;
+    // The last of them decides, and what is so already is well.
+    kit.says(
+        session,
+        3,
+        vec![checkpoint(job.key, &holder, "{}"), start(job.key, &holder)],
+    )
+    .await;
+    let unreadable = Op::Said {
+        session,
+        seq: 4,
+        fingerprint: -4,
+        ops: vec![],
+        refused: Some("invalid_message"),
+    };
+    assert_eq!(kit.commit(unreadable).await, Outcome::Said(Said::Applied(vec![])));
+    kit.says(session, 5, vec![start(job.key, &holder), complete(job.key, &holder)])
+        .await;
+    // One that is opened again in the batch in which something is refused knows it, too.
+    let outcomes = kit
+        .together(vec![
+            said(session, 6, vec![checkpoint(job.key, &holder, "{}")]),
+            of_instance("i", "unix:1"),
+        ])
+        .await;
+    let known = |outcome: &Outcome| match outcome {
+        Outcome::SessionOpened(opened) => opened
+            .refused
+            .iter()
+            .map(|(seq, code)| (seq, code.to_owned()))
+            .collect(),
+        other => panic!("not opened: {other:?}"),
+    };
+    let refused: Vec<_> = known(&outcomes[1]);
+    let expected = [(2, "stale"), (4, "invalid_message"), (6, "stale")].map(|(seq, code)| (seq, code.to_owned()));
+    assert_eq!(refused, expected);
+    let Outcome::SessionOpened(again) = &outcomes[1] else {
+        unreachable!()
+    };
+    let session = again.session;
+    let repeated = |refused: Option<&str>| Said::Repeated {
+        conflict: false,
+        refused: refused.map(str::to_owned),
+    };
+    assert_eq!(kit.says(session, 2, vec![]).await, repeated(Some("stale")));
+    assert_eq!(kit.says(session, 5, vec![]).await, repeated(None));
+
+    let window = i64::from(UNTOLD_MAX);
+    kit.together((7..=window + 2).map(|seq| said(session, seq, vec![])).collect())
+        .await;
+    let later = kit.comes("i").await;
+    assert_eq!(later.high_water, window + 2);
+    assert_eq!(
+        (later.refused.of(2), later.refused.of(4)),
+        (None, Some("invalid_message"))
+    );
+    for seq in window + 3..=window + 6 {
+        kit.says(later.session, seq, vec![]).await;
+    }
+    assert!(kit.comes("i").await.refused.is_empty());
 }
 
 pub(crate) async fn a_job_that_is_given_back_costs_nothing(kit: Kit) {

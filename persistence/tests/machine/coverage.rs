@@ -131,8 +131,9 @@ fn of_said(step: &Step, said: &Said) -> Vec<Label> {
             "refused and settled"
         }
         Said::Applied(_) => "applied",
-        Said::Repeated { conflict: true } => "conflict",
-        Said::Repeated { conflict: false } => "repeated",
+        Said::Repeated { conflict: true, .. } => "conflict",
+        Said::Repeated { refused: Some(_), .. } => "refused before",
+        Said::Repeated { .. } => "repeated",
         Said::Gap(_) => "gap",
         Said::Replaced => "replaced",
     };

@@ -63,8 +63,11 @@ impl World {
         let known = self.sessions.get_mut(&session);
         let answer = match known.filter(|known| known.epoch == asked.epochs[0]) {
             None => Some(Said::Replaced),
-            Some(Session { high_water, .. }) if seq <= high_water.0 => Some(Said::Repeated {
+            Some(Session {
+                high_water, refused, ..
+            }) if seq <= high_water.0 => Some(Said::Repeated {
                 conflict: seq == high_water.0 && fingerprint != high_water.1,
+                refused: refused.iter().find(|it| it.0 == seq).map(|it| it.1.clone()),
             }),
             Some(Session { high_water, .. }) if seq > high_water.0 + 1 => Some(Said::Gap(high_water.0)),
             Some(session) => {
@@ -82,6 +85,15 @@ impl World {
             answers.push(self.respond(&mut inner));
             asked.inner.push(inner);
         }
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.refused.retain(|it| it.0 > seq - 64);
+            match answers.last() {
+                Some(Answer::Refused(code)) if *code != "already_started" => {
+                    session.refused.push((seq, (*code).to_owned()));
+                }
+                _ => {}
+            }
+        }
         Said::Applied(answers)
     }
 
@@ -97,6 +109,7 @@ impl World {
                 lease: known.lease.max(new.lease),
                 epoch: known.epoch + 1,
                 high_water: known.high_water,
+                refused: known.refused,
                 ..new
             },
             None => new,
@@ -115,6 +128,7 @@ impl World {
             epoch: session.epoch,
             high_water: session.high_water.0,
             fingerprint: session.high_water.1,
+            refused: session.refused.clone(),
             leases: leases.collect(),
         };
         self.sessions.insert(no, session);

@@ -195,6 +195,8 @@ pub(crate) struct Opened {
     pub(crate) epoch: i64,
     pub(crate) high_water: i64,
     pub(crate) fingerprint: i64,
+    /// Numbers, and why they had no effect.
+    pub(crate) refused: Vec<(i64, String)>,
     /// Job, fence, attempt, state and wish.
     pub(crate) leases: Vec<(JobNo, i64, i32, State, Option<Want>)>,
 }
@@ -203,7 +205,7 @@ pub(crate) struct Opened {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Said {
     Applied(Vec<Answer>),
-    Repeated { conflict: bool },
+    Repeated { conflict: bool, refused: Option<String> },
     Gap(i64),
     Replaced,
 }

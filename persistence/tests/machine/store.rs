@@ -186,6 +186,7 @@ impl<S: Server> Engine<S> {
                 seq: asked.said.0,
                 fingerprint: asked.said.1,
                 ops: asked.inner.iter().map(|inner| self.op(inner, world)).collect(),
+                refused: None,
             },
             Step::Return(job, _) => Op::Return {
                 job: self.key(*job),
@@ -254,12 +255,15 @@ impl<S: Server> Engine<S> {
                 if let Step::Open { session, .. } = step {
                     self.sessions.insert(*session, opened.session.key);
                 }
+                let refused = opened.refused.iter().map(|(seq, code)| (seq, code.to_owned()));
+                let refused = refused.collect();
                 let leases = opened.leases.into_iter();
                 let shown = leases.map(|it| (number(&it.public_id), it.fence.0, it.attempt, it.state, it.want));
                 Answer::Opened(Opened {
                     epoch: opened.session.epoch.0,
                     high_water: opened.high_water,
                     fingerprint: opened.fingerprint,
+                    refused,
                     leases: shown.collect(),
                 })
             }
@@ -306,7 +310,7 @@ impl<S: Server> Engine<S> {
                     .map(|(step, outcome)| self.answer(step, outcome));
                 Said::Applied(answers.collect())
             }
-            (EngineSaid::Repeated { conflict }, _) => Said::Repeated { conflict },
+            (EngineSaid::Repeated { conflict, refused }, _) => Said::Repeated { conflict, refused },
             (EngineSaid::Gap { high_water }, _) => Said::Gap(high_water),
             (EngineSaid::Replaced, _) => Said::Replaced,
             (said, step) => panic!("{said:?} to {step:?}"),

@@ -33,6 +33,7 @@ impl World {
                     instance: *instance,
                     epoch: 1,
                     high_water: (0, 0),
+                    refused: Vec::new(),
                 };
                 return self.opened(*session, new);
             }

@@ -27,6 +27,8 @@ pub(crate) struct Session {
     pub(crate) epoch: i64,
     /// The last settled number, and what came with it.
     pub(crate) high_water: (i64, i64),
+    /// Of the last 64 settled numbers, those that were refused.
+    pub(crate) refused: Vec<(i64, String)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -331,6 +331,7 @@ pub(crate) fn said(session: SessionRef, seq: i64, ops: Vec<Op>) -> Op {
         seq,
         fingerprint: -seq,
         ops,
+        refused: None,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::admit::ClosedGate;
 use crate::discovery::identity;
 use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, Job, State, Tree};
-use crate::store::{NewSession, Op, Outcome, OwnLease};
+use crate::store::{NewSession, Op, Outcome, OwnLease, RefusedNumbers};
 use crate::view::{ErrorRow, JobSpec, Lineage, ProgressView};
 
 /// A job as it was loaded.
@@ -92,6 +92,8 @@ pub struct Session {
     pub high_water: i64,
     /// The fingerprint that came with that number.
     pub fingerprint: i64,
+    /// Which of the last numbers were refused.
+    pub refused: RefusedNumbers,
     /// Who may come back to it; none in the base protocol.
     pub principal: Option<String>,
 }

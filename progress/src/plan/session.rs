@@ -7,7 +7,10 @@ use super::batch::Batch;
 use super::{LoadedJob, NewCheckpoint, Recovery, Session};
 use crate::ids::{Epoch, JobKey, SessionKey, SessionRef};
 use crate::lifecycle::{Event, Refusal, held};
-use crate::store::{Holder, NewSession, Op, Opened, Outcome, OwnLease, Rejection, Said};
+use crate::store::{Holder, NewSession, Op, Opened, Outcome, OwnLease, RefusedNumbers, Rejection, Said};
+
+/// What is said under a number: the operations, and why it has no effect where that is known before.
+type What = (Vec<Op>, Option<&'static str>);
 
 impl Batch<'_> {
     pub(super) fn open_session(&mut self, new: NewSession) -> Outcome {
@@ -31,6 +34,7 @@ impl Batch<'_> {
             epoch: Epoch(1),
             high_water: 0,
             fingerprint: 0,
+            refused: RefusedNumbers::default(),
             principal: new.instance.as_ref().map(|instance| instance.principal.clone()),
         };
         if let Some(instance) = &new.instance {
@@ -120,22 +124,30 @@ impl Batch<'_> {
         Outcome::Done
     }
 
-    /// Carries out what was said under the next number. The number is used up even if nothing of it has an effect.
-    pub(super) fn said(&mut self, named: SessionRef, (seq, fingerprint): (i64, i64), ops: Vec<Op>) -> Outcome {
+    /// Carries out what was said under the next number. The number is used up even if nothing of it has an effect. The last
+    /// operation decides whether it had one.
+    pub(super) fn said(&mut self, named: SessionRef, (seq, fingerprint): (i64, i64), what: What) -> Outcome {
         let Some(session) = self.current(named) else {
             return Outcome::Said(Said::Replaced);
         };
         let high_water = session.high_water;
         if seq <= high_water {
             let conflict = seq == high_water && fingerprint != session.fingerprint;
-            return Outcome::Said(Said::Repeated { conflict });
+            let refused = session.refused.of(seq).map(str::to_owned);
+            return Outcome::Said(Said::Repeated { conflict, refused });
         }
         if seq != high_water.saturating_add(1) {
             return Outcome::Said(Said::Gap { high_water });
         }
         (session.high_water, session.fingerprint) = (seq, fingerprint);
         self.stirred.insert(named.key);
-        Outcome::Said(Said::Applied(ops.into_iter().map(|op| self.carry_out(op)).collect()))
+        let (ops, refused) = what;
+        let outcomes: Vec<_> = ops.into_iter().map(|op| self.carry_out(op)).collect();
+        let refused = refused.or_else(|| outcomes.last()?.refusal());
+        if let Some(session) = self.current(named) {
+            session.refused.settled(seq, refused);
+        }
+        Outcome::Said(Said::Applied(outcomes))
     }
 
     pub(super) fn checkpoint(&mut self, key: JobKey, holder: &Holder, cursor: String) -> Outcome {
@@ -202,6 +214,7 @@ fn opened(session: &Session, leases: Vec<OwnLease>) -> Opened {
         name: session.name.clone(),
         high_water: session.high_water,
         fingerprint: session.fingerprint,
+        refused: session.refused.clone(),
         leases,
     }
 }

@@ -6,6 +6,7 @@
 
 mod op;
 mod outcome;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -29,6 +30,7 @@ pub use self::op::{
     SELECTED_MAX, SWEEP_MAX,
 };
 pub use self::outcome::{Fact, Opened, Outcome, OwnLease, Rejection, Said};
+pub use self::refused::{RefusedNumbers, UNTOLD_MAX};
 
 /// Tokens a list shows at most: more than anybody looks through.
 pub const TOKENS_MAX: usize = 1000;

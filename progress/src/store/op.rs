@@ -242,6 +242,9 @@ pub enum Op {
         fingerprint: i64,
         /// What follows from it: arrows and checkpoints of the session's own jobs.
         ops: Vec<Self>,
+        /// Why it has no effect, where that is known before; then nothing follows from it. Kept for a while beside the
+        /// number, as is the refusal of the last operation.
+        refused: Option<&'static str>,
     },
     /// Keep how far a job got, for the next attempt. Leaves no mark in its history. → [`Done`](super::Outcome::Done)
     Checkpoint {

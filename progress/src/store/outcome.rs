@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::RefusedNumbers;
 use crate::discovery::Verdict;
 use crate::ids::{CredentialKey, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, State, Want};
@@ -65,6 +66,18 @@ pub enum Outcome {
     Refused(Rejection),
 }
 
+impl Outcome {
+    /// Why it counts for nothing to a session that asked for it, by a stable name. What was so already does count.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(Rejection::Job(Refusal::AlreadyStarted)) => None,
+            Self::Refused(Rejection::Job(refusal)) => Some(refusal.as_str()),
+            Self::Refused(_) => Some("refused"),
+            _ => None,
+        }
+    }
+}
+
 /// Why an operation had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -114,6 +127,8 @@ pub struct Opened {
     pub high_water: i64,
     /// The fingerprint that came with that number.
     pub fingerprint: i64,
+    /// Which of the last numbers were refused.
+    pub refused: RefusedNumbers,
     /// The jobs that the session holds, by their rows.
     pub leases: Vec<OwnLease>,
 }
@@ -146,6 +161,8 @@ pub enum Said {
     Repeated {
         /// Whether it is the last settled number, and came with another fingerprint then.
         conflict: bool,
+        /// Why it had no effect when it was settled, if it had none and that is still known.
+        refused: Option<String>,
     },
     /// A number before it is missing; no effect.
     Gap {

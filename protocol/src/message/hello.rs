@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::ReportPolicy;
 use crate::limits::{LEASES_MAX, LIST_MAX, VERSIONS_MAX, WHOLE_MAX};
-use crate::{AccessToken, Count, FenceNo, JobId, List, Millis, Name, Text, Version, Whole, WireTime, Words};
+use crate::{AccessToken, Count, FenceNo, JobId, List, Millis, Name, Seq, Text, Version, Whole, WireTime, Words};
 use crate::{present, secret};
 
 /// The only version there is.
@@ -119,6 +119,11 @@ pub struct Welcome {
     pub high_water_seq: HighWater,
     /// Of the jobs that `hello` held, those that are still its own. Whatever is not here is lost: stop it.
     pub leases: List<HeldLease, LEASES_MAX>,
+    /// Of the settled numbers, those that were refused for good: of as many as may be on their way. Every other one had
+    /// its effect. Absent from a server that does not tell.
+    #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "List<RefusedNumber, LIST_MAX>"))]
+    pub refused: Option<List<RefusedNumber, LIST_MAX>>,
 }
 
 /// The highest settled number, 0 before the first.
@@ -133,6 +138,17 @@ pub struct HeldLease {
     pub job_id: JobId,
     /// The lease, as the assignment named it.
     pub fence: FenceNo,
+}
+
+/// A number that was settled without effect: what its `error` said, for a crawler that never heard it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(remote = "Self")]
+pub struct RefusedNumber {
+    /// The number.
+    pub seq: Seq,
+    /// What was wrong, as in the error.
+    pub code: Name,
 }
 
 /// What a crawler runs.

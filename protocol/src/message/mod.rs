@@ -23,7 +23,8 @@ pub use discovery::{DiscoveredJob, DiscoverySummary, JobsDiscovered};
 use heartbeat::BaseHeartbeat;
 pub use heartbeat::{Heartbeat, SystemStatus};
 pub use hello::{
-    CrawlerId, Feature, HeldLease, Hello, HighWater, InstanceId, Role, ServerInfo, Slots, Software, VERSION, Welcome,
+    CrawlerId, Feature, HeldLease, Hello, HighWater, InstanceId, RefusedNumber, Role, ServerInfo, Slots, Software,
+    VERSION, Welcome,
 };
 pub use job::{ErrorContext, JobCompleted, JobFailed, JobStarted, RequestDetails};
 pub use progress::{JobProgress, ProgressData};
@@ -51,6 +52,7 @@ strict!(
     HeldLease,
     JobType,
     ProgressData,
+    RefusedNumber,
     ReportPolicy,
     RequestDetails,
     ServerInfo,

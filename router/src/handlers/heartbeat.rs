@@ -15,9 +15,12 @@ use crate::wishes::not_yours;
 
 handler!(OnHeartbeat, Heartbeat, on_heartbeat);
 
-/// Heartbeats that come after a job was given out before its absence from them counts: the assignment and the first of them
-/// may have crossed.
+/// Heartbeats that count and come after a job was given out before its absence from them means something: the assignment
+/// and the first of them may have crossed.
 const BEFORE_MISSED: u64 = 2;
+
+/// Of so many heartbeats in the time of one, one counts: what comes faster waited on its way.
+const PER_INTERVAL: u32 = 2;
 
 /// Remembers what the crawler says of itself. That it said anything has renewed its lease already. In the session dialect it
 /// may list what it holds; what both sides do not agree about twice in a row is put right.
@@ -25,12 +28,12 @@ async fn on_heartbeat(context: &Context, _: &Inbound, heartbeat: &Heartbeat) -> 
     let Some(session) = &context.session else {
         return Handled::Done(Processed::done());
     };
-    session.note_heartbeat(heartbeat);
-    let Some(listed) = heartbeat.jobs.as_deref() else {
+    let shared = &context.shared;
+    let counts = session.note_heartbeat(heartbeat, shared.config.hello.heartbeat_interval / PER_INTERVAL);
+    let Some(listed) = heartbeat.jobs.as_deref().filter(|_| counts) else {
         return Handled::Done(Processed::done());
     };
     let again = session.mismatch_again(mismatch(session, listed, &session.all_held()));
-    let shared = &context.shared;
     let mut ended = Vec::new();
     for (job, fence, theirs) in again {
         if theirs {

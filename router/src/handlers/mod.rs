@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crawlwire_progress::discovery::Verdict;
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Outcome, Rejection, Ticket};
+use crawlwire_progress::store::{Outcome, Ticket};
 use crawlwire_progress::{Committed, Fact, Op, StoreError};
 use crawlwire_protocol::{Category, CrawlerKind, Decoded, FenceNo, JobId, Severity};
 
@@ -261,14 +261,12 @@ fn settle(shared: &Shared, speaking: &Speaking, outcome: Outcome) -> Processed {
                 ..Processed::done()
             }
         }
-        Outcome::Refused(Rejection::Job(Refusal::AlreadyStarted)) => Processed::done(),
-        Outcome::Refused(rejection) => {
+        Outcome::Refused(ref rejection) => {
+            let Some(code) = outcome.refusal() else {
+                return Processed::done();
+            };
             // The row says that the session lost the job: remember it no longer.
             shared.lose(session, job.as_str(), held.fence);
-            let code = match &rejection {
-                Rejection::Job(refusal) => refusal.as_str(),
-                _ => code::REFUSED,
-            };
             Processed::refused(code, OF_A_JOB, rejection.to_string())
         }
         _ => Processed::done(),

@@ -26,7 +26,7 @@ pub struct Held {
     pub credential: Option<(CredentialKey, i64)>,
     /// What the crawler was last told that somebody wishes of it.
     pub(crate) told: Option<Want>,
-    /// How many heartbeats the session had sent when it got the job.
+    /// How many heartbeats that count the session had sent when it got the job.
     pub(crate) since: u64,
 }
 

@@ -85,7 +85,7 @@ async fn one_greeting_is_enough() {
 }
 
 #[tokio::test]
-async fn job_types_hosts_and_slots_decide_what_it_gets() {
+async fn job_types_and_slots_decide_what_it_gets() {
     let server = quiet().await;
     server.submit("a").await;
     let other = json!({ "job_types": ["crawl_user", "crawl_moon"] });
@@ -101,6 +101,31 @@ async fn job_types_hosts_and_slots_decide_what_it_gets() {
     assert_eq!((fence, assignment.job_id.as_str(), assignment.resume), (1, "a", false));
     assert_eq!(assignment.attempt.map(|attempt| attempt.get()), Some(1));
     assert!(users.heard_nothing() && nothing.heard_nothing() && none.heard_nothing());
+}
+
+#[tokio::test]
+async fn hosts_and_labels_decide_what_it_gets() {
+    let server = quiet().await;
+    let (mut far, _) = server
+        .welcome(hello_with(1, json!({ "hosts": ["far.example"], "labels": ["eu"] })))
+        .await;
+    let (mut near, _) = server
+        .welcome(hello_with(
+            2,
+            json!({ "hosts": ["x.example", "https://GitLab.example/"], "slots": 1 }),
+        ))
+        .await;
+    server.submit("a").await;
+    assert_eq!(near.assigned().await.1.job_id, "a");
+    let mut labelled = new_job("b");
+    labelled.spec.labels = vec!["eu".to_owned(), "fast".to_owned()];
+    server.submit_job(labelled).await;
+    let (mut half, _) = server.welcome(hello_with(3, json!({ "labels": ["eu"] }))).await;
+    let (mut whole, _) = server
+        .welcome(hello_with(4, json!({ "labels": ["fast", "eu", "big"] })))
+        .await;
+    assert_eq!(whole.assigned().await.1.job_id, "b");
+    assert!(far.heard_nothing() && near.heard_nothing() && half.heard_nothing());
 }
 
 #[tokio::test]

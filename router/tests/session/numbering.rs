@@ -6,7 +6,7 @@ use crawlwire_protocol::{Category, Peeked, Seq, Severity, Words, fingerprint, pe
 use crawlwire_router::Refused;
 use serde_json::json;
 
-use crate::client::{Client, about, hello, line, marked, quiet};
+use crate::client::{Client, about, hello, hello_with, line, marked, quiet};
 use crate::support::store::Failure;
 use crate::support::*;
 
@@ -248,6 +248,66 @@ async fn a_store_that_loses_an_operation_costs_another_try_and_nothing_else() {
         assert_eq!((job.state, job.attempt, job.tree.children), (State::Completed, 1, 1));
         assert!(client.line.holds().is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_next_connection_is_told_what_was_refused_on_this_one() {
+    let server = quiet().await;
+    let (mut client, fence) = given(&server, "a").await;
+    client.settle(&say::started("a"), fence).await;
+    let said = [
+        marked(&say::completed("a"), json!({ "fence": fence + 1 })),
+        marked(&about("job_resumed", "a", json!({})), json!({ "fence": fence })),
+        line("moon_phase", json!({})),
+        marked(&say::discovered("a", &["x"]), json!({ "fence": fence })),
+    ];
+    for line in &said {
+        client.seq += 1;
+        client.say(marked(line, json!({ "seq": client.seq }))).await;
+    }
+    let bad = client.next(&about("job_completed", "a", json!({ "summary": 7 })), fence);
+    refuse(&server, &client, &peek(bad.as_bytes()), &bad).await;
+    // The store finds that the job was taken away; a welcome goes by its books.
+    server.store.fail("Said", Failure::Broken);
+    let broken = client.next(&say::discovered("a", &["y"]), fence);
+    client.say(broken).await;
+    server.store.later(server.policy.lease);
+    server.store.commit(Op::Sweep).await.unwrap();
+    let end = client.next(&say::completed("a"), fence);
+    client.say(end).await;
+    client.leave().await;
+
+    let holds = json!([{ "job_id": "a", "fence": fence }]);
+    let (client, welcome) = server.welcome(hello_with(1, json!({ "holds": holds }))).await;
+    assert_eq!((welcome.high_water_seq.get(), welcome.leases.len()), (8, 0));
+    let refused = welcome.refused.expect("this server tells");
+    let refused: Vec<_> = refused.iter().map(|it| (it.seq.get(), it.code.as_str())).collect();
+    let expected = [
+        (2, "stale"),
+        (4, "unknown_type"),
+        (6, "invalid_message"),
+        (7, "internal_error"),
+        (8, "stale"),
+    ];
+    assert_eq!(refused, expected);
+    client.leave().await;
+    let (_, other) = server.welcome(hello(2)).await;
+    assert_eq!(other.refused.map(|refused| refused.len()), Some(0));
+}
+
+#[tokio::test]
+async fn a_refusal_that_nobody_heard_is_told_when_the_line_comes_again() {
+    let server = quiet().await;
+    let (mut client, fence) = given(&server, "a").await;
+    client.settle(&say::started("a"), fence).await;
+    server.store.later(server.policy.lease);
+    server.store.commit(Op::Sweep).await.unwrap();
+    server.store.fail("Said", Failure::InDoubt);
+    let end = client.next(&say::completed("a"), fence);
+    client.say(end.clone()).await;
+    assert_eq!(client.refused().await, number("database_unavailable", 2, true));
+    client.say(end).await;
+    assert_eq!(client.refused().await, number("stale", 2, false));
 }
 
 #[tokio::test]

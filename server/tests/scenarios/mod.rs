@@ -9,6 +9,7 @@ mod explain;
 mod faults;
 mod gates;
 mod handover;
+mod lost_answers;
 mod pages;
 mod records;
 mod refusals;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::crawler::Assignment;
 use crate::support::session::{hello, refused, session_line};
@@ -408,6 +409,38 @@ fn a_silent_session_is_asked_whether_it_lives() {
     assert_eq!(told, (&json!("goodbye"), &json!("idle_timeout"), &json!(true)));
 }
 
+/// Whoever looks after connections of the base protocol, which sees only what is valid, looks a hundred times meanwhile.
+#[test]
+fn a_session_lives_by_whatever_it_says_and_is_told_when_it_is_too_silent() {
+    let setup = Setup::new(TestDatabase::sqlite())
+        .set("SOCKET_HEARTBEAT_INTERVAL", 100)
+        .set("SOCKET_HEARTBEAT_TIMEOUT", 500)
+        .set("SOCKET_HEALTH_CHECK_INTERVAL", 10);
+    let server = setup.start();
+    let mut crawler = server.session("alpha", 1);
+    let beat = json!({ "active_jobs": 0, "last_activity": "2026-11-21T10:00:00Z", "system_status": "idle" });
+    crawler.say("heartbeat", &beat);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        let asked = crawler.line.recv().expect("it is not closed");
+        match asked["type"].as_str() {
+            Some("ping") => crawler.line.send_line(r#"{"type":"pong"}"#),
+            Some("error") => assert_eq!(asked["data"]["code"], "invalid_message"),
+            _ => panic!("{asked}"),
+        }
+    }
+    let mut last = Value::Null;
+    while let Some(message) = crawler.line.recv() {
+        last = message;
+    }
+    assert_eq!(last["data"]["reason"], "idle_timeout", "{last}");
+    let api = server.api();
+    wait_until("it is listed", || {
+        let closed = api.get("/api/v1/connections/closed").ok();
+        (closed["by_reason"] == json!({ "idle_timeout": 1 })).then_some(())
+    });
+}
+
 #[test]
 fn a_late_hello_is_no_hello() {
     let server = Setup::new(TestDatabase::sqlite())
@@ -445,17 +478,14 @@ fn too_much_of_one_kind_is_slowed_down() {
     for page in 0..3 {
         crawler.checkpoint(&job, &json!({ "page": page }));
     }
-    let error = crawler.expect("error");
-    let data = &error["data"];
-    assert_eq!(
-        (&data["code"], &data["retryable"]),
-        (&json!("rate_limited"), &json!(true))
-    );
-    let wait = data["retry_after_ms"].as_f64().expect("a time");
-    assert!(wait > 0.0, "{error}");
-    // The number is still free: said again in time, it counts.
-    pause(Duration::from_secs_f64(wait / 1000.0));
-    let (_, line) = crawler.outbox.back().expect("it waits").clone();
-    crawler.line.send_line(&line);
+    // Nothing is lost, and nobody is told off.
     crawler.settle();
+    // A minute's worth, behind which nothing else is read either.
+    (0..60).for_each(|_| crawler.say("ping", &json!({})));
+    let pong = crawler.expect("pong");
+    assert_eq!(pong["type"], "pong");
+    let open = server.api().all("/api/v1/connections");
+    let received = open[0]["messages_received"].as_u64().expect("a number");
+    assert!(received < 60, "{open:?}");
+    assert_eq!(server.api().get("/api/v1/errors").ok()["items"], json!([]));
 }

@@ -73,6 +73,16 @@ pub enum Closed {
     Gone,
 }
 
+impl Closed {
+    /// By a goodbye after which nobody is to come back.
+    pub(super) fn by_goodbye(reason: &str) -> Self {
+        match reason {
+            "replaced" => Self::Replaced,
+            _ => Self::Refused(Refusal::new(reason, "the server ended the session")),
+        }
+    }
+}
+
 /// Why something said about a job has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {

@@ -1,6 +1,8 @@
 //! How a connection begins: the hello, and what its answer means for everything in hand.
 
-use crawlwire_protocol::message::{CrawlerId, Feature, Hello, InstanceId, Role, Software, VERSION, Welcome};
+use crawlwire_protocol::message::{
+    CrawlerId, Feature, Hello, InstanceId, RefusedNumber, Role, Software, VERSION, Welcome,
+};
 use crawlwire_protocol::{
     CrawlerMessage, Decoded, Dialect, Envelope, JobId, List, Name, Version, WebAppMessage, Whole, Words, decode, encode,
 };
@@ -32,6 +34,8 @@ pub(super) enum Greeting {
     Later(ErrorWait),
     /// Not this crawler.
     Refused(Closed),
+    /// Not this instance: it is somebody else's.
+    InstanceTaken,
     /// The server speaks sessions of other versions only.
     OtherVersion,
 }
@@ -109,6 +113,8 @@ fn answer(line: &[u8]) -> Option<Greeting> {
                 })
             } else if code == "unsupported_version" {
                 Greeting::OtherVersion
+            } else if code == "instance_taken" {
+                Greeting::InstanceTaken
             } else {
                 Greeting::Refused(Closed::Refused(Refusal::new(code, error.message.as_str())))
             })
@@ -120,10 +126,7 @@ fn answer(line: &[u8]) -> Option<Greeting> {
                 .map(|wait| wait.as_duration())
                 .unwrap_or_default(),
         })),
-        WebAppMessage::Goodbye(goodbye) => {
-            let refusal = Refusal::new(goodbye.reason.as_str(), "the server ended the session");
-            Some(Greeting::Refused(Closed::Refused(refusal)))
-        }
+        WebAppMessage::Goodbye(goodbye) => Some(Greeting::Refused(Closed::by_goodbye(goodbye.reason.as_str()))),
         _ => None,
     }
 }
@@ -146,27 +149,47 @@ impl State {
             self.next_seq = high_water + 1;
             self.settled = high_water;
         } else if high_water < self.settled || high_water >= self.next_seq {
-            return Some(Left::Forgotten);
+            return Some(Left::NewInstance("the server remembers other numbers"));
         }
         self.live = Some(Live::session(welcome, slots, &self.options, now));
         let is_kept = |id: &JobId| welcome.leases.iter().any(|lease| lease.job_id == *id);
-        let gone = || said.iter().filter(|id| !is_kept(id));
-        // What is settled may have been refused, on a connection that was lost with the refusal. Of a job that was taken from
-        // us, and whose end is not settled, that has to be believed.
-        let lost: Vec<_> = gone().filter(|id| !self.outbox.ends(id, high_water)).cloned().collect();
+        let gone: Vec<_> = said.iter().filter(|id| !is_kept(id)).collect();
+        match &welcome.refused {
+            Some(refused) => self.settle_but(refused, high_water),
+            None => self.settle_as_it_seems(&gone, high_water),
+        }
+        self.settle(high_water, now);
+        self.drop_unnumbered();
+        for id in gone {
+            self.lose(id);
+        }
+        self.begin_anew();
+        None
+    }
+
+    /// Settles everything up to a number, but for what was refused: its error was lost with a connection.
+    fn settle_but(&mut self, refused: &[RefusedNumber], high_water: u64) {
+        while let Some(entry) = self.outbox.settle_up_to(high_water) {
+            let mut refused = refused.iter();
+            let outcome = match refused.find(|it| Some(it.seq.get()) == entry.seq) {
+                Some(it) => Err(Refusal::new(it.code.as_str(), "refused on an earlier connection")),
+                None => Ok(()),
+            };
+            self.settle_one(entry, outcome);
+        }
+    }
+
+    /// The same with a server that does not tell what it refused. Of a job that was taken from us, and whose end is not
+    /// settled, it has to be believed that everything was; of others nothing.
+    fn settle_as_it_seems(&mut self, gone: &[&JobId], high_water: u64) {
+        let lost = |id: &&&JobId| !self.outbox.ends(id, high_water);
+        let lost: Vec<_> = gone.iter().filter(lost).copied().cloned().collect();
         while let Some(entry) = self.outbox.settle_up_to(high_water) {
             let held = self.held.get(&entry.job);
             let is_lost = lost.contains(&entry.job) || held.is_none_or(|held| held.lease != entry.lease);
             let stale = || Refusal::new("stale", "the job was taken back meanwhile");
             self.settle_one(entry, if is_lost { Err(stale()) } else { Ok(()) });
         }
-        self.settle(high_water, now);
-        self.drop_unnumbered();
-        for id in gone() {
-            self.lose(id);
-        }
-        self.begin_anew();
-        None
     }
 
     /// A connection to a server of the base protocol has begun. Jobs in hand are named on it, which gives them back to
@@ -260,8 +283,8 @@ impl State {
         }
     }
 
-    /// The server knows nothing of this instance any more: all that was in hand is lost, and counting begins anew.
-    pub(super) fn forget_instance(&mut self) {
+    /// Nothing can be said as this instance any more: all that was in hand is lost, and counting begins anew.
+    pub(super) fn leave_instance(&mut self, why: &str) {
         self.live = None;
         self.is_known = false;
         self.next_seq = 1;
@@ -270,7 +293,7 @@ impl State {
             self.lose(&id);
         }
         for entry in self.outbox.drain() {
-            self.settle_one(entry, Err(Refusal::new("stale", "the server forgot this instance")));
+            self.settle_one(entry, Err(Refusal::new("stale", why)));
         }
     }
 }

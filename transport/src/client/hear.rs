@@ -24,8 +24,8 @@ pub(super) enum Left {
     Lost(String),
     /// The server said when to come back.
     Asked,
-    /// The server remembers less of this instance than it had confirmed: begin as another one.
-    Forgotten,
+    /// The server and this instance do not fit together any more, and why. Begin as another one.
+    NewInstance(&'static str),
     /// A server taken for a base server said a word of the extension: greet it.
     SpeaksSessions,
     /// That was all.
@@ -200,7 +200,11 @@ impl State {
             return self.go_back(seq, error, now);
         }
         // All before it are settled, and well.
-        self.settle(seq - 1, now);
+        self.settle((seq - 1).min(self.next_seq - 1), now);
+        if error.code.as_str() == "sequence_conflict" {
+            // Which of our numbers count is not known any more.
+            return Some(Left::NewInstance("the server has other bytes under a number of ours"));
+        }
         if self.outbox.first_seq() == Some(seq)
             && let Some(entry) = self.outbox.settle_up_to(seq)
         {
@@ -249,11 +253,7 @@ impl State {
     fn server_leaves(&mut self, goodbye: &ServerGoodbye, now: Instant) -> Left {
         let reason = goodbye.reason.as_str();
         if !goodbye.reconnect {
-            let refusal = || Refusal::new(reason, "the server ended the session");
-            return Left::Closed(match reason {
-                "replaced" => Closed::Replaced,
-                _ => Closed::Refused(refusal()),
-            });
+            return Left::Closed(Closed::by_goodbye(reason));
         }
         if let Some(after) = goodbye.reconnect_after_ms {
             self.not_before = Some(now + after.as_duration().min(super::LONGEST_WAIT));

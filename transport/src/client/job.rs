@@ -96,8 +96,8 @@ impl Job {
     ///
     /// # Errors
     /// [`ReportError::Lost`] when the job was not this crawler's any more: what it did does not count. The job is over
-    /// for this crawler in any case. When the lease was over and the connection broke before the server's refusal arrived,
-    /// nobody tells any more that the end was refused: then this says `Ok`.
+    /// for this crawler in any case. A refusal that is lost with the connection is told on the next one. Only a server that
+    /// does not tell then what it refused, as the first ones did not, leaves an end to be taken for settled well.
     ///
     /// # Cancel safety
     /// Dropped while the outbox is full, the job is given back; later, the end reaches the server all the same.
@@ -222,7 +222,7 @@ impl JobHandle {
         self.inner.assignment.job_type
     }
 
-    /// Where: a bare host or a URL; both occur.
+    /// Where: a URL from this project's server, perhaps a bare host from others.
     pub fn host(&self) -> &str {
         &self.inner.assignment.gitlab_host
     }
@@ -242,7 +242,8 @@ impl JobHandle {
         self.inner.assignment.priority
     }
 
-    /// Whether an earlier attempt got somewhere: go on where it stopped.
+    /// Whether to go on where it stopped: an earlier attempt began it, or this one before the crawler was started again, or
+    /// whoever submitted it says so.
     pub fn resume(&self) -> bool {
         self.inner.assignment.resume
     }
@@ -252,7 +253,8 @@ impl JobHandle {
         self.inner.assignment.attempt.map(|attempt| attempt.get())
     }
 
-    /// The last durable checkpoint of an earlier attempt.
+    /// The last durable checkpoint of the job before it was given to us: of an earlier attempt, or of this one before the
+    /// crawler was started again.
     ///
     /// # Errors
     /// When it is none of type `T`: another version of the crawler may have written it. Start from the beginning then.
@@ -397,8 +399,9 @@ impl JobHandle {
         }
     }
 
-    /// The host limits requests: no job for its account and host is started for this long (a day at most). Best effort:
-    /// a server of the base protocol is told nothing.
+    /// The host limits requests: no job for its account and host is started for this long (a day at most; below a second
+    /// nothing happens). Meanwhile the clock of those that run stands still, and what fails is tried again and does not
+    /// count. Best effort: a server of the base protocol is told nothing.
     pub fn api_limited(&self, retry_after: Duration, limit: Option<u64>, remaining: Option<u64>) {
         let Inner { shared, id, lease, .. } = &*self.inner;
         {

@@ -124,7 +124,8 @@ impl ClientOptions {
         /// How long one attempt to dial may take, TLS included. Default 10 s.
         dial_timeout: Duration => |timeout| timeout;
         /// How long the server may take to answer the hello before it is taken for one that only knows the base
-        /// protocol. Default 5 s, well above the two seconds after which a server gives up on a silent crawler.
+        /// protocol. Default 5 s, well above the two seconds after which a server takes a silent connection for one
+        /// of the base protocol.
         welcome_timeout: Duration => |timeout| timeout;
         /// How long a token refresh may take, reconnects included, and how long the server may leave lasting messages
         /// unanswered before they are sent again. Default 60 s: a web app may have to be asked.
@@ -138,7 +139,9 @@ impl ClientOptions {
         /// another one, begun with a hello: the server may be gone without a word, or know sessions by now. Default 5
         /// minutes.
         base_patience: Duration => |patience| patience;
-        /// The longest line accepted from the server, in bytes. Default 1 MiB (API reference, line 313).
+        /// The longest line accepted from the server, in bytes. A longer one is thrown away, with the assignment that it may
+        /// be, until the next hello. Default 1 MiB (API reference, line 313). A server may send 1 MiB more than its own limit
+        /// for lines; nearly all are below 1 KiB.
         max_line_bytes: usize => |bytes| bytes;
         /// Whether lines from the server may come compressed, where this crate has its feature `zstd`. Default true.
         compression: bool => |allowed| allowed;

@@ -165,6 +165,11 @@ impl Task {
                 return Err(Left::Lost(later.code));
             }
             Greeting::Refused(closed) => return Err(Left::Closed(closed)),
+            Greeting::InstanceTaken => {
+                self.unanswered = 0;
+                self.shared.state().trouble = Some("instance_taken".to_owned());
+                return Err(Left::NewInstance("the instance is somebody else's"));
+            }
             Greeting::OtherVersion => {
                 self.base_next = true;
                 return Err(Left::Lost("the server speaks other versions of sessions".to_owned()));
@@ -279,9 +284,11 @@ impl Task {
             }
             Left::Closed(closed) => return Some(closed),
             Left::Finished => return Some(Closed::Shutdown),
-            Left::Forgotten => {
-                tracing::warn!("the server forgot this instance: beginning as a new one");
-                self.shared.state().forget_instance();
+            Left::NewInstance(why) => {
+                tracing::warn!(why, "beginning as a new instance");
+                self.shared.state().leave_instance(why);
+                // Those that are still on their way speak for the old one.
+                self.astray = 0;
                 if let Err(error) = self.renew_instance().await {
                     return Some(Closed::Instance(error));
                 }

@@ -257,10 +257,19 @@ impl ScriptedConnection {
 
     /// Says goodbye.
     pub async fn goodbye(&mut self, reason: &str, reconnect: bool) {
+        self.say_goodbye(reason, reconnect, None).await;
+    }
+
+    /// Says goodbye, and when to come back.
+    pub async fn goodbye_until(&mut self, reason: &str, reconnect_after: Duration) {
+        self.say_goodbye(reason, true, Some(reconnect_after)).await;
+    }
+
+    async fn say_goodbye(&mut self, reason: &str, reconnect: bool, reconnect_after: Option<Duration>) {
         let goodbye = ServerGoodbye {
             reason: Name::cut(reason),
             reconnect,
-            reconnect_after_ms: None,
+            reconnect_after_ms: reconnect_after.map(Into::into),
         };
         self.send(WebAppMessage::Goodbye(goodbye)).await;
     }
@@ -292,6 +301,7 @@ pub fn welcome(high_water: u64) -> Welcome {
         server_time: WireTime::now(),
         high_water_seq: Whole::new(high_water).expect("a number below 2^53"),
         leases: List::default(),
+        refused: Some(List::default()),
     }
 }
 

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use crawlwire_protocol::{CrawlerMessage, Dialect, Marks, WebAppMessage};
 use crawlwire_transport::client::{Client, Jobs, Kept};
-use crawlwire_transport::testing::{ScriptedConnection, ScriptedServer, assignment, welcome};
+use crawlwire_transport::testing::{ScriptedConnection, ScriptedServer, assignment, error, welcome};
 use tokio::time::Instant;
 
 use super::options;
 
 struct Base {
     server: ScriptedServer,
-
     connection: ScriptedConnection,
     client: Client,
     jobs: Jobs,
@@ -33,7 +32,6 @@ async fn begin() -> Base {
     connection.ignore(&["heartbeat"]);
     Base {
         server,
-
         connection,
         client,
         jobs,
@@ -134,9 +132,18 @@ async fn a_server_that_speaks_sessions_after_all_is_greeted_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_on_which_nothing_is_heard_is_not_kept_for_ever() {
+async fn an_idle_connection_on_which_nothing_is_heard_is_kept_for_five_minutes() {
     let mut base = begin().await;
+    // It has just begun.
     let begun = Instant::now();
+    while base.connection.next().await.is_some() {}
+    assert_eq!(begun.elapsed(), Duration::from_secs(5 * 60));
+    base.server.accept().await.expect_hello().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_nothing_is_heard_is_kept_while_there_is_a_job() {
+    let mut base = begin().await;
     base.assign("a").await;
     let job = base.jobs.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -144,7 +151,6 @@ async fn an_idle_connection_on_which_nothing_is_heard_is_not_kept_for_ever() {
     job.complete("done").await.unwrap();
     base.connection.expect_end().await;
     base.server.accept().await.expect_hello().await;
-    assert!(begun.elapsed() >= Duration::from_secs(600));
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,16 +186,39 @@ async fn a_server_that_welcomed_us_is_not_taken_for_another_too_soon() {
 
 #[tokio::test(start_paused = true)]
 async fn an_announced_shutdown_is_waited_out() {
-    let mut base = begin().await;
-    let shutdown = crawlwire_protocol::message::Shutdown {
-        graceful: true,
-        timeout_seconds: 30.0,
-        reason: None,
-    };
-    let said = Instant::now();
-    base.connection.send(WebAppMessage::Shutdown(shutdown)).await;
-    base.connection.expect_end().await;
-    drop(base.connection);
-    base.server.accept().await;
-    assert!(said.elapsed() >= Duration::from_secs(1));
+    // What was said in full still reaches a server that goes gracefully. Either way it needs a moment to come back.
+    for (graceful, left_after) in [(true, 1), (false, 0)] {
+        let mut base = begin().await;
+        let shutdown = crawlwire_protocol::message::Shutdown {
+            graceful,
+            timeout_seconds: 30.0,
+            reason: None,
+        };
+        let said = Instant::now();
+        base.connection.send(WebAppMessage::Shutdown(shutdown)).await;
+        base.connection.expect_end().await;
+        assert_eq!(said.elapsed(), Duration::from_secs(left_after));
+        drop(base.connection);
+        base.server.accept().await;
+        assert_eq!(said.elapsed(), Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_other_versions_is_spoken_to_in_the_base_protocol() {
+    let (mut server, connector) = ScriptedServer::in_memory();
+    let connecting = tokio::spawn(Client::connect(server.endpoint(), options().connector(connector)));
+    let mut connection = server.accept().await;
+    connection.expect_hello().await;
+    connection
+        .send(WebAppMessage::Error(error(None, "unsupported_version")))
+        .await;
+    connection.goodbye("hello_refused", false).await;
+    connection.expect_end().await;
+    let mut connection = server.accept().await;
+    connection.set_dialect(Dialect::Base);
+    connection.ignore(&[]);
+    connection.expect("heartbeat").await;
+    let (client, _jobs) = connecting.await.unwrap().unwrap();
+    assert_eq!(client.stats().dialect, Some(Dialect::Base));
 }

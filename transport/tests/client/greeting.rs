@@ -134,6 +134,14 @@ async fn who_was_replaced_ends() {
     assert!(job.complete("done").await.is_err());
     session.server.expect_nobody(Duration::from_secs(60)).await;
 
+    // Told in place of a welcome when the other one was there first.
+    let mut session = Session::begin().await;
+    session.break_connection().await;
+    let mut connection = session.server.accept_within(Duration::from_secs(60)).await;
+    connection.expect_hello().await;
+    connection.goodbye("replaced", false).await;
+    assert_eq!(session.client.closed().await, Closed::Replaced);
+
     let mut session = Session::begin().await;
     session.connection.goodbye("token_revoked", false).await;
     assert!(matches!(session.client.closed().await, Closed::Refused(refusal) if refusal.code == "token_revoked"));
@@ -159,6 +167,21 @@ async fn a_draining_server_is_left_and_come_back_to_when_it_said() {
     session.break_connection().await;
     session.server.session_with(welcome(2)).await;
     assert!((6..8).contains(&said.elapsed().as_secs()), "{:?}", said.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_said_last_of_when_to_come_back_counts() {
+    let seconds = Duration::from_secs;
+    for (draining, goodbye) in [(seconds(6), seconds(2)), (seconds(1), seconds(5))] {
+        let mut session = Session::begin().await;
+        session.connection.drain(draining).await;
+        session.connection.goodbye_until("server_shutdown", goodbye).await;
+        let said = Instant::now();
+        session.connection.expect_end().await;
+        assert_eq!(said.elapsed(), Duration::ZERO, "it hangs up at once");
+        session.reconnect(0).await;
+        assert_eq!(said.elapsed(), goodbye);
+    }
 }
 
 #[tokio::test(start_paused = true)]

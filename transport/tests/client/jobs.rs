@@ -198,6 +198,13 @@ async fn a_job_that_is_not_ours_is_lost_and_spoken_of_no_more() {
     assert_eq!(job.complete("done").await, Err(ReportError::Lost));
     session.connection.expect_silence(Duration::from_secs(1)).await;
     assert_eq!(session.client.stats().lost_jobs, 1);
+
+    // An older lease of a job that somebody else has under a newer one.
+    let job = session.job("b", 5).await;
+    session.connection.cancel("b", 6, NOT_YOURS).await;
+    job.cancelled().cancelled().await;
+    assert_eq!(job.stop_reason(), Some(StopReason::Lost));
+    assert_eq!(session.client.stats().lost_jobs, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crawlwire_transport::client::ReportError;
+use crawlwire_protocol::message::RefusedNumber;
+use crawlwire_protocol::{List, Name, Seq, WebAppMessage};
+use crawlwire_transport::client::{Failure, Kept, ReportError, StopReason};
 use crawlwire_transport::testing::{ScriptedConnection, lease, welcome};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -71,6 +73,106 @@ async fn a_welcome_settles_what_its_high_water_covers() {
     session.connection = connection;
     session.connection.expect_silence(Duration::from_secs(1)).await;
     assert_eq!(session.client.stats().lost_jobs, 0);
+}
+
+/// What a welcome tells of refused numbers.
+fn refused<const N: usize>(numbers: [(u64, &str); N]) -> Option<List<RefusedNumber, 64>> {
+    let numbers = numbers.map(|(seq, code)| RefusedNumber {
+        seq: Seq::new(seq).unwrap(),
+        code: Name::cut(code),
+    });
+    Some(List::cut(numbers))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_whose_refusal_was_lost_is_told_as_refused() {
+    for kind in 0..4 {
+        let mut session = Session::begin().await;
+        let job = session.job("a", 1).await;
+        let (ending, end) = match kind {
+            0 => (tokio::spawn(job.complete("done")), "job_completed"),
+            1 => (tokio::spawn(job.fail(Failure::new("Http", "503"))), "job_failed"),
+            2 => (tokio::spawn(job.give_back()), "job_returned"),
+            _ => {
+                session.connection.cancel("a", 1, "enough").await;
+                job.cancelled().cancelled().await;
+                (tokio::spawn(job.stopped()), "job_cancelled")
+            }
+        };
+        let seq = session.connection.expect(end).await.seq();
+        session.break_connection().await;
+        let mut connection = session.server.accept().await;
+        let hello = connection.expect_hello().await;
+        assert_eq!(hello.holds.unwrap().into_vec(), [lease("a", 1)], "{end} is not settled");
+        let mut terms = welcome(seq);
+        terms.refused = refused([(seq, "stale")]);
+        connection.send(WebAppMessage::Welcome(terms)).await;
+        assert_eq!(ending.await.unwrap(), Err(ReportError::Lost), "{end}");
+        let stats = session.client.stats();
+        assert_eq!((stats.jobs, stats.lost_jobs, stats.refused), (0, 1, 1), "{end}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_refused_for_what_it_said_is_followed_by_another() {
+    let mut session = Session::begin().await;
+    let job = session.job("a", 1).await;
+    let ending = tokio::spawn(job.complete("done"));
+    let seq = session.connection.expect("job_completed").await.seq();
+    let mut terms = welcome(seq);
+    terms.refused = refused([(seq, "invalid_message")]);
+    terms.leases = List::cut([lease("a", 1)]);
+    session.break_connection().await;
+    session.connection = session.server.session_with(terms).await;
+    match ending.await.unwrap() {
+        Err(ReportError::Refused(refusal)) => assert_eq!(refusal.code, "invalid_message"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(session.connection.expect_and_ack("job_failed").await.seq(), seq + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_of_a_lost_job_are_told_each_as_it_was() {
+    // A server that tells what it refused, and one that does not: then nothing of a lost job is believed to be kept.
+    for (told, first_is_kept) in [(refused([(3, "stale")]), true), (None, false)] {
+        let mut session = Session::begin().await;
+        let job = session.job("a", 1).await;
+        let mut waiting = Vec::new();
+        for page in 0..2 {
+            let handle = job.handle();
+            waiting.push(tokio::spawn(async move { handle.checkpoint(&Page { page }).await }));
+            session.connection.expect("checkpoint").await;
+        }
+        session.break_connection().await;
+        let mut terms = welcome(3);
+        terms.refused = told;
+        let mut connection = session.server.accept().await;
+        connection.expect_hello().await;
+        connection.send(WebAppMessage::Welcome(terms)).await;
+        let second = waiting.pop().unwrap().await.unwrap();
+        let first = waiting.pop().unwrap().await.unwrap();
+        let expected = if first_is_kept {
+            Ok(Kept::Durable)
+        } else {
+            Err(ReportError::Lost)
+        };
+        assert_eq!((first, second), (expected, Err(ReportError::Lost)));
+        assert_eq!(job.stop_reason(), Some(StopReason::Lost));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_taken_for_settled_well_where_the_server_does_not_tell() {
+    let mut session = Session::begin().await;
+    let job = session.job("a", 1).await;
+    let ending = tokio::spawn(job.complete("done"));
+    let mut terms = welcome(session.connection.expect("job_completed").await.seq());
+    terms.refused = None;
+    session.break_connection().await;
+    let mut connection = session.server.accept().await;
+    connection.expect_hello().await;
+    connection.send(WebAppMessage::Welcome(terms)).await;
+    assert_eq!(ending.await.unwrap(), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,6 +290,48 @@ async fn no_more_lines_are_on_their_way_than_the_server_wants() {
     }
 }
 
+/// Lines that come until nothing more does.
+async fn flight(connection: &mut ScriptedConnection) -> Vec<usize> {
+    let mut sizes = Vec::new();
+    while let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), connection.expect("checkpoint")).await {
+        sizes.push(heard.line.len() + 1);
+    }
+    sizes
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_bytes_are_on_their_way_than_the_server_wants_but_for_one_line() {
+    const MAX: usize = 500;
+    let mut terms = welcome(0);
+    terms.max_in_flight_bytes = 500.into();
+    let mut session = Session::begin_with(options(), terms).await;
+    let job = session.job("a", 1).await;
+    // The last but one is longer than that alone.
+    for page in [1, 2, 3, 4, 5, 6, 7, 8, MAX, 9] {
+        let handle = job.handle();
+        tokio::spawn(async move {
+            handle
+                .checkpoint(&serde_json::json!({ "page": "x".repeat(page) }))
+                .await
+        });
+    }
+    let mut settled = 1;
+    let mut flights = Vec::new();
+    while settled < 11 {
+        let flight = flight(&mut session.connection).await;
+        assert!(!flight.is_empty(), "{flights:?}");
+        settled += flight.len() as u64;
+        session.connection.ack(settled).await;
+        flights.push(flight);
+    }
+    assert!(flights.iter().any(|flight| flight[0] > MAX), "{flights:?}");
+    for pair in flights.windows(2) {
+        let bytes: usize = pair[0].iter().sum();
+        assert!(bytes <= MAX || pair[0].len() == 1, "{flights:?}");
+        assert!(bytes + pair[1][0] > MAX, "{flights:?}: one more would have fitted");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_says_more_than_the_outbox_holds_waits() {
     for options in [options().outbox_messages(2), options().outbox_bytes(300)] {
@@ -231,29 +375,4 @@ async fn a_server_that_settles_nothing_hears_it_again_and_is_left() {
     session.connection.expect_end().await;
     session.connection = session.server.session_with(welcome(0)).await;
     session.connection.expect_and_ack("job_started").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_forgot_the_instance_gets_a_new_one() {
-    let mut session = Session::begin().await;
-    let job = session.job("a", 1).await;
-    session.break_connection().await;
-    let mut forgetful = session.server.accept().await;
-    let first = forgetful.expect_hello().await;
-    assert_eq!(first.holds.unwrap().into_vec(), [lease("a", 1)]);
-    forgetful
-        .send(crawlwire_protocol::WebAppMessage::Welcome(welcome(0)))
-        .await;
-    forgetful.expect_end().await;
-    job.cancelled().cancelled().await;
-    assert_eq!(job.checkpoint(&Page { page: 1 }).await, Err(ReportError::Lost));
-
-    let mut anew = session.server.accept().await;
-    let second = anew.expect_hello().await;
-    assert_ne!(second.instance_id, first.instance_id);
-    assert_eq!(second.holds, None);
-    anew.send(crawlwire_protocol::WebAppMessage::Welcome(welcome(0))).await;
-    anew.assign("b", 1).await;
-    let _job = session.jobs.next().await.unwrap();
-    assert_eq!(anew.expect("job_started").await.seq(), 1);
 }

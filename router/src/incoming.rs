@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 
 use crate::context::Context;
 use crate::handler::{Answered, Handled, Inbound, Processed, Received, Refused, job_id, seq};
+use crate::limit::Sort;
 use crate::middleware::Verdict;
 use crate::outgoing::{guarded, part, refused};
 use crate::peer::{Closing, Peer};
@@ -60,6 +61,7 @@ impl Router {
     /// Not cancel safe: dropped half-way, the message may or may not have its effect.
     pub async fn call(&self, peer: &Arc<Peer>, received: impl Into<Received>) -> Pending {
         let Received { message, fingerprint } = received.into();
+        peer.pace.note(Sort::of(&message), self.shared.config.rate_limit);
         peer.decide(Some(message.type_name()));
         // Whatever becomes of the line: it is a sign of life.
         if let Some(session) = peer.session().filter(|_| peer.speaks_session()) {
@@ -92,6 +94,7 @@ impl Router {
         fingerprint: Option<i64>,
         refused: Refused,
     ) -> Pending {
+        peer.pace.note(Sort::Invalid, self.shared.config.rate_limit);
         self.note_invalid_line(peer, refused.category, refused.code, refused.message.clone());
         let about = About {
             type_name: peeked.type_name.clone().unwrap_or_default(),
@@ -141,7 +144,13 @@ impl Router {
         let tried_again = matches!(&handled, Handled::Done(processed) if processed.should_retry);
         let unused = number.as_ref().filter(|number| !number.is_given() && !tried_again);
         let used_up = match (unused, peer.session()) {
-            (Some(number), Some(session)) => Some(said::give(&self.shared, &session, number, Vec::new()).await),
+            (Some(number), Some(session)) => {
+                let refused = match &handled {
+                    Handled::Done(processed) => processed.code(),
+                    Handled::Pending(_) => None,
+                };
+                Some(said::use_up(&self.shared, &session, number, refused).await)
+            }
             _ => None,
         };
         let (router, peer) = (self.clone(), peer.clone());
@@ -217,7 +226,9 @@ impl Router {
         if let Decoded::Known(envelope) = message
             && let CrawlerMessage::Hello(greeting) = &envelope.message
         {
-            return Err(Box::new(hello::greet(&self.shared, peer, greeting).await));
+            // Boxed: it is half of all that a line's future would hold, and once in a connection.
+            let greeted = Box::pin(hello::greet(&self.shared, peer, greeting)).await;
+            return Err(Box::new(greeted));
         }
         match peer.session() {
             Some(session) if session.is_leaving() => Err(Box::new(said::replaced())),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crawlwire_progress::{StoreError, TokenKey};
 use crawlwire_protocol::message::{Ping, ReportPolicy};
 use crawlwire_protocol::{Envelope, Millis, WebAppMessage};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::future::join;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::outgoing::{part, send};
@@ -25,18 +26,21 @@ const LOOKS_PER_INTERVAL: u32 = 10;
 /// No more often than this, however short the interval is.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 
-/// Between two looks whether tokens were taken back.
-const TOKENS_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks whether tokens were taken back: with the time that a look takes, within five seconds.
+const TOKENS_EVERY: Duration = Duration::from_secs(4);
 
 /// Reports a server takes in a second, of all jobs together, before it asks for fewer: each costs a line read and, now and
 /// then, a row written.
 const REPORTS_PER_SECOND: u64 = 500;
 
-/// Looks after the sessions until told to stop.
+/// Looks after the sessions until told to stop. A database that is slow to tell of tokens holds up no ping.
 pub(crate) async fn watch(shared: &Shared, stop: CancellationToken) {
+    join(watch_silence(shared, &stop), watch_tokens(shared, &stop)).await;
+}
+
+async fn watch_silence(shared: &Shared, stop: &CancellationToken) {
     let mut ticks = interval((shared.config.hello.heartbeat_interval / LOOKS_PER_INTERVAL).max(LOOK_MIN));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tokens_at = Instant::now() + TOKENS_EVERY;
     loop {
         tokio::select! {
             biased;
@@ -52,11 +56,18 @@ pub(crate) async fn watch(shared: &Shared, stop: CancellationToken) {
             listen(shared, session).await;
             ask_for_reports(shared, session).await;
         }
-        if Instant::now() >= tokens_at {
-            if let Err(error) = check_tokens(shared).await {
-                tracing::warn!(%error, "tokens not read");
-            }
-            tokens_at = Instant::now() + TOKENS_EVERY;
+    }
+}
+
+async fn watch_tokens(shared: &Shared, stop: &CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep(TOKENS_EVERY) => {}
+        }
+        if let Err(error) = check_tokens(shared).await {
+            tracing::warn!(%error, "tokens not read");
         }
     }
 }

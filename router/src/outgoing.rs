@@ -14,8 +14,12 @@ use crate::peer::{Closing, Peer, SendError};
 use crate::router::Router;
 use crate::shared::{Shared, chance};
 
-/// Before a peer that was cut off comes back, so that it does not do so in a loop.
+/// Before a peer that was cut off comes back, so that it does not do so in a loop; at most twice this, and less where it
+/// would lose its jobs meanwhile.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// However soon it loses them.
+const RECONNECT_MIN: Duration = Duration::from_millis(100);
 
 impl Router {
     /// Sends one message to a peer, through the middleware. A peer of the base dialect is sent no type, and no part of one,
@@ -54,15 +58,21 @@ impl Router {
         told
     }
 
-    /// Whoever comes back in half the grace keeps its jobs, even if other servers share the database.
     fn draining(&self, deadline: Duration, reason: &str) -> WebAppMessage {
-        let spread = self.shared.config.policy.reattach_grace / 2;
+        let latest = half_grace(&self.shared);
+        let earliest = deadline.min(latest / 2);
         WebAppMessage::Draining(Draining {
             reason: Some(Words::cut(reason)),
-            reconnect_after_ms: Millis::from(deadline + spread.mul_f64(chance())),
+            reconnect_after_ms: Millis::from(earliest + (latest - earliest).mul_f64(chance())),
             deadline_ms: Millis::from(deadline),
         })
     }
+}
+
+/// Whoever is told to come back within it keeps its jobs, even if other servers share the database: the other half is for
+/// the way, and for a server that is slow to answer.
+fn half_grace(shared: &Shared) -> Duration {
+    shared.config.policy.reattach_grace / 2
 }
 
 /// Sends one message through the chain of middleware.
@@ -119,10 +129,11 @@ async fn goodbye(shared: &Shared, peer: &Arc<Peer>, reason: &str, reconnect: boo
     if !peer.speaks_session() || !peer.parts() {
         return;
     }
+    let earliest = RECONNECT_AFTER.min(half_grace(shared) / 2).max(RECONNECT_MIN);
     let goodbye = WebAppMessage::Goodbye(ServerGoodbye {
         reason: Name::cut(reason),
         reconnect,
-        reconnect_after_ms: reconnect.then(|| Millis::from(RECONNECT_AFTER.mul_f64(1.0 + chance()))),
+        reconnect_after_ms: reconnect.then(|| Millis::from(earliest.mul_f64(1.0 + chance()))),
     });
     if let Err(error) = send(shared, peer, Envelope::now(goodbye)).await {
         tracing::debug!(peer = peer.name(), %error, "goodbye not sent");

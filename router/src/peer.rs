@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_protocol::{CrawlerKind, Dialect};
+use tokio::time::Instant;
 
-use crate::limit::Buckets;
+use crate::limit::Pace;
 use crate::numbers::Numbers;
 use crate::session::Session;
 
@@ -98,8 +99,6 @@ closings! {
     Unavailable = "unavailable", reconnect: true;
     /// It did not prove who it is.
     NotAuthenticated = "not_authenticated", reconnect: false;
-    /// It goes on beyond the rate limit, whatever it is answered.
-    RateLimited = "rate_limited", reconnect: true;
     /// It was not heard for the whole heartbeat timeout.
     HeartbeatTimeout = "idle_timeout", reconnect: true;
     /// The store does not know its session any more.
@@ -132,8 +131,8 @@ pub struct Peer {
     pub(crate) instance: OnceLock<String>,
     /// The numbers of its lasting messages.
     pub(crate) numbers: Numbers,
-    /// What it may still say, if there is a limit.
-    pub(crate) buckets: Buckets,
+    /// How fast it speaks.
+    pub(crate) pace: Pace,
     /// Whether it was told goodbye.
     parted: AtomicBool,
     /// Short sections only, never across an await.
@@ -204,7 +203,7 @@ impl Peer {
             dialect: OnceLock::new(),
             instance: OnceLock::new(),
             numbers: Numbers::default(),
-            buckets: Buckets::default(),
+            pace: Pace::default(),
             parted: AtomicBool::new(false),
             place: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -236,6 +235,12 @@ impl Peer {
     pub fn has_feature(&self, name: &str) -> bool {
         let session = self.session();
         session.is_some_and(|session| session.greeting.as_ref().is_some_and(|greeting| greeting.has(name)))
+    }
+
+    /// Until when it is not to be read, since it has said more than it may; none when it may go on. What it says all the
+    /// same is handled, and makes it later.
+    pub fn held_until(&self) -> Option<Instant> {
+        self.pace.held_until()
     }
 
     /// Whether it was told goodbye.

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::RouterConfig;
 use crate::event::Event;
 use crate::handler::Handler;
-use crate::limit::Limit;
 use crate::middleware::Middleware;
 use crate::peer::Peer;
 use crate::roles::Authorise;
@@ -47,7 +46,7 @@ impl std::fmt::Debug for Router {
 }
 
 impl Router {
-    /// A router with the built-in handlers, and the middleware that knows who may say what, and how much.
+    /// A router with the built-in handlers, and the middleware that knows who may say what.
     pub fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
         let router = Self {
             shared: Arc::new(Shared::new(store, config)),
@@ -61,9 +60,6 @@ impl Router {
         router.add_middleware(Arc::new(Authorise {
             tokens_required: config.hello.tokens_required,
         }));
-        if let Some(limit) = Limit::new(config.rate_limit) {
-            router.add_middleware(Arc::new(limit));
-        }
         router
     }
 

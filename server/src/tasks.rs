@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use crawlwire_transport::{CloseReason, Health, HealthThresholds, Listener, Pool};
+use crawlwire_protocol::Dialect;
+use crawlwire_transport::{CloseReason, ConnectionInfo, Health, HealthThresholds, Listener, Pool};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Service;
+use crate::connection::{DIALECT, Service};
 use crate::http::{self, Api};
 
 /// Waits for a task, but not for ever. One that has ended may have been waited for before.
@@ -46,15 +47,18 @@ pub(crate) async fn accept(listener: Listener, service: Service) {
     }
 }
 
-/// Looks after the connections: notices who fell silent, and closes those whose crawler used to send heartbeats and
-/// has not for the whole timeout.
+/// Looks after the connections: notices who fell silent, and closes those of the base protocol whose crawler used to send
+/// heartbeats and has not for the whole timeout. The router parts with silent sessions: it hears also what is refused, and
+/// says goodbye.
 pub(crate) async fn watch_health(pool: Pool, thresholds: HealthThresholds, every: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        for report in pool.sweep(&thresholds) {
+        let is_session =
+            |info: &ConnectionInfo| info.metadata.get(DIALECT).map(String::as_str) == Some(Dialect::Session.as_str());
+        for report in pool.sweep(&thresholds, is_session) {
             if report.health != Health::Healthy {
                 tracing::info!(connection = %report.id, health = ?report.health, issues = ?report.issues, "not healthy");
             }

@@ -1,18 +1,18 @@
 //! One connection: a handle to send with, a reader of lines, and a writer that owns the sending
 //! half. Works over any stream.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::sync::broadcast;
 
 use crate::budget::Queued;
-use crate::events::PoolEvent;
 use crate::info::{ConnectionId, ConnectionInfo};
 use crate::limits::Limits;
 use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::queue::{Place, Refusal};
 use crate::reader::LineReader;
 use crate::shared::Shared;
@@ -32,10 +32,10 @@ pub struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Connection<S> {
-    /// Makes a connection of a stream.
-    pub fn open(stream: S, peer: Peer, id: ConnectionId, limits: Limits) -> Self {
+    /// Makes a connection of a stream. Whoever opens many with the same limits shares them.
+    pub fn open(stream: S, peer: Peer, id: ConnectionId, limits: impl Into<Arc<Limits>>) -> Self {
         let (read, write) = tokio::io::split(stream);
-        let shared = Shared::new(id, peer, limits);
+        let shared = Shared::new(id, peer, limits.into());
         Self {
             reader: LineReader::new(read, Arc::clone(&shared)),
             writer: Writer::new(write, Arc::clone(&shared)),
@@ -49,8 +49,9 @@ impl Connection<DuplexStream> {
     /// takes up to 64 KiB that its peer has not read, like a socket's own buffer.
     pub fn pair(limits: Limits) -> (Self, Self) {
         let (left, right) = tokio::io::duplex(64 * 1024);
-        let open = |stream, id, limits| Self::open(stream, Peer::Memory, ConnectionId(id), limits);
-        (open(left, 1, limits.clone()), open(right, 2, limits))
+        let limits = Arc::new(limits);
+        let open = |stream, id| Self::open(stream, Peer::Memory, ConnectionId(id), Arc::clone(&limits));
+        (open(left, 1), open(right, 2))
     }
 }
 
@@ -133,6 +134,36 @@ impl ConnectionHandle {
                 self.shared.facts().traffic.sends_refused += 1;
                 Err(SendError::Full)
             }
+        }
+    }
+
+    /// Whether more than half of what may wait to be written does, of messages or of bytes. Who answers what it reads should
+    /// not read on then: sooner or later there is no room for an answer.
+    pub fn is_behind(&self) -> bool {
+        let Shared {
+            limits, account, queue, ..
+        } = &*self.shared;
+        let behind =
+            queue.room() < limits.max_queued_messages / 2 || account.queued_bytes() > account.max_queued_bytes / 2;
+        behind && self.close_reason().is_none()
+    }
+
+    /// Waits until the connection [is not behind](ConnectionHandle::is_behind), or is closing. Cancel safe.
+    pub async fn caught_up(&self) {
+        let caught_up = async {
+            loop {
+                let mut eased = pin!(self.shared.queue.eased());
+                eased.as_mut().enable();
+                if !self.is_behind() {
+                    return;
+                }
+                eased.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.shared.ending() => {}
+            () = caught_up => {}
         }
     }
 
@@ -241,8 +272,8 @@ impl ConnectionHandle {
         self.shared.note_error(code);
     }
 
-    pub(crate) fn attach(&self, events: broadcast::Sender<PoolEvent>) {
-        self.shared.attach(events);
+    pub(crate) fn attach(&self, pool: &Pool) {
+        self.shared.attach(pool);
     }
 
     pub(crate) fn refresh(&self) {

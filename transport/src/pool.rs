@@ -151,8 +151,7 @@ impl Pool {
 
     /// Takes a connection in. It leaves by itself when it has closed.
     ///
-    /// The handle must have the permit's id. Must be called within a Tokio runtime: a small task
-    /// waits for the connection's end.
+    /// The handle must have the permit's id.
     pub fn add(&self, permit: Permit, handle: ConnectionHandle) {
         let id = handle.id();
         debug_assert_eq!(id, permit.id, "a connection is added with its own permit");
@@ -172,20 +171,15 @@ impl Pool {
             });
             members.closing
         };
-        handle.attach(self.inner.events.clone());
+        handle.attach(self);
         if let Some(reason) = closing {
             handle.close(reason);
         }
-        let pool = self.clone();
-        tokio::spawn(async move {
-            let reason = handle.closed().await;
-            pool.remove(&handle, reason);
-        });
     }
 
-    fn remove(&self, handle: &ConnectionHandle, reason: CloseReason) {
-        let id = handle.id();
-        let info = handle.info();
+    /// A connection has closed; told once or twice, by itself and by [`Pool::close_all`].
+    pub(crate) fn remove(&self, info: ConnectionInfo, reason: CloseReason) {
+        let id = info.id;
         let removed = {
             let mut members = self.members();
             let removed = members.connections.remove(&id);
@@ -327,8 +321,9 @@ impl Pool {
 
     /// Looks after every open connection; call it once per health check interval (API reference,
     /// line 319). Tells subscribers what has changed with time alone, and closes the dead with
-    /// [`CloseReason::HeartbeatTimeout`]. Returns the reports, in the order the connections came.
-    pub fn sweep(&self, thresholds: &HealthThresholds) -> Vec<HealthReport> {
+    /// [`CloseReason::HeartbeatTimeout`], but for those that `spares` names: their silence is for
+    /// somebody else to end. Returns the reports, in the order the connections came.
+    pub fn sweep(&self, thresholds: &HealthThresholds, spares: impl Fn(&ConnectionInfo) -> bool) -> Vec<HealthReport> {
         let now = Instant::now();
         let mut reports = Vec::new();
         for handle in self.handles() {
@@ -336,9 +331,10 @@ impl Pool {
                 continue;
             }
             handle.refresh();
-            let report = assess(&handle.info(), thresholds, now);
+            let info = handle.info();
+            let report = assess(&info, thresholds, now);
             self.note_health(&report);
-            if report.is_dead {
+            if report.is_dead && !spares(&info) {
                 handle.close(CloseReason::HeartbeatTimeout);
             }
             reports.push(report);
@@ -383,8 +379,10 @@ impl Pool {
         let ends = join_all(handles.iter().map(|handle| async {
             let closed = tokio::time::timeout(grace + CLOSE_MARGIN, handle.closed()).await;
             let Ok(reason) = closed else { return false };
-            self.remove(handle, reason);
-            handle.info().traffic.messages_undelivered == 0
+            let info = handle.info();
+            let flushed = info.traffic.messages_undelivered == 0;
+            self.remove(info, reason);
+            flushed
         }))
         .await;
         let flushed = ends.iter().filter(|flushed| **flushed).count();
@@ -409,7 +407,7 @@ impl Pool {
         members.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn emit(&self, event: PoolEvent) {
+    pub(crate) fn emit(&self, event: PoolEvent) {
         // An error only says that nobody listens.
         let _ = self.inner.events.send(event);
     }

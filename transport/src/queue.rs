@@ -6,12 +6,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 
 use crate::budget::Queued;
-
-/// With more places than this, an empty queue gives them all back.
-const KEEP_PLACES: usize = 4;
 
 /// Bounded, with any number of senders and one receiver, the writer.
 #[derive(Debug)]
@@ -22,6 +20,8 @@ pub(crate) struct Queue {
     room: Semaphore,
     /// Told after each push.
     pushed: Notify,
+    /// Told when messages were taken, and when they were written.
+    eased: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +50,7 @@ impl Queue {
             inner: Mutex::default(),
             room: Semaphore::new(max.clamp(1, Semaphore::MAX_PERMITS)),
             pushed: Notify::new(),
+            eased: Notify::new(),
         }
     }
 
@@ -90,12 +91,28 @@ impl Queue {
             bytes += message.line.len();
             batch.push(message);
         }
-        if inner.messages.is_empty() && inner.messages.capacity() > KEEP_PLACES {
-            // All of it: a remainder in the middle of what was given back would keep it in pieces.
+        if inner.messages.is_empty() {
+            // Made anew when something waits again: one allocation, beside a system call to write it.
             inner.messages = VecDeque::new();
         }
         drop(inner);
         self.room.add_permits(batch.len() - before);
+        self.ease();
+    }
+
+    /// Places that are free.
+    pub(crate) fn room(&self) -> usize {
+        self.room.available_permits()
+    }
+
+    /// Less is waiting, or in the hands of the writer.
+    pub(crate) fn ease(&self) {
+        self.eased.notify_waiters();
+    }
+
+    /// To be enabled before one looks at what it waits for.
+    pub(crate) fn eased(&self) -> Notified<'_> {
+        self.eased.notified()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,6 +1,5 @@
 //! What the handle, the reader and the writer of one connection share.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::budget::Account;
@@ -17,13 +16,14 @@ use crate::events::PoolEvent;
 use crate::info::{ConnectionId, ConnectionInfo, Output, Recent, Traffic};
 use crate::limits::Limits;
 use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::state::{CloseReason, ConnectionState, Ending, Phase, derive};
 
 pub(crate) struct Shared {
     pub(crate) id: ConnectionId,
     pub(crate) peer: Peer,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     connected_at: SystemTime,
     opened: Instant,
     /// Written by whoever closes first; watched by reader, writer and everyone in `closed()`.
@@ -42,13 +42,14 @@ pub(crate) struct Shared {
     pub(crate) received: AtomicU64,
     /// Locked for a few assignments at a time and never across an await, hence a std mutex.
     facts: Mutex<Facts>,
-    /// Set when a pool takes the connection in.
-    events: OnceLock<broadcast::Sender<PoolEvent>>,
+    /// Whose member it is. They hold each other until the writer has ended.
+    pool: OnceLock<Pool>,
 }
 
 pub(crate) struct Facts {
     crawler_id: Option<Arc<str>>,
-    metadata: BTreeMap<String, String>,
+    /// In no order. A map would take ten times as much for the one or two that there are.
+    metadata: Vec<(String, String)>,
     pub(crate) traffic: Traffic,
     pub(crate) input: CodecStats,
     pub(crate) last_activity: Option<Instant>,
@@ -64,7 +65,7 @@ pub(crate) struct Facts {
 }
 
 impl Shared {
-    pub(crate) fn new(id: ConnectionId, peer: Peer, limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(id: ConnectionId, peer: Peer, limits: Arc<Limits>) -> Arc<Self> {
         let now = Instant::now();
         let queue = Queue::new(limits.max_queued_messages);
         let account = Account::new(limits.max_queued_bytes, limits.budget.clone());
@@ -82,7 +83,7 @@ impl Shared {
             received: AtomicU64::new(0),
             facts: Mutex::new(Facts {
                 crawler_id: None,
-                metadata: BTreeMap::new(),
+                metadata: Vec::new(),
                 traffic: Traffic::default(),
                 input: CodecStats::default(),
                 last_activity: None,
@@ -95,7 +96,7 @@ impl Shared {
                 closed_at: None,
                 published: ConnectionState::Connecting,
             }),
-            events: OnceLock::new(),
+            pool: OnceLock::new(),
         });
         shared.limits.budget.join(&shared);
         shared
@@ -142,11 +143,21 @@ impl Shared {
         self.reached(ended).await
     }
 
-    /// From here on changes are told to the pool's subscribers.
-    pub(crate) fn attach(&self, events: broadcast::Sender<PoolEvent>) {
+    /// From here on the pool is told of changes and of the end.
+    pub(crate) fn attach(&self, pool: &Pool) {
         // A second pool would be a mistake of ours; the first one keeps being told.
-        let _ = self.events.set(events);
+        let _ = self.pool.set(pool.clone());
         self.refresh();
+        // It may have ended before, and then nobody else says so.
+        self.leave_if_closed();
+    }
+
+    fn leave_if_closed(&self) {
+        if let Phase::Closed(ending) = self.phase()
+            && let Some(pool) = self.pool.get()
+        {
+            pool.remove(self.info(), ending.reason);
+        }
     }
 
     pub(crate) fn opened(&self) {
@@ -201,6 +212,7 @@ impl Shared {
             true
         });
         self.refresh();
+        self.leave_if_closed();
     }
 
     pub(crate) fn note_valid(&self, is_heartbeat: bool) {
@@ -233,13 +245,20 @@ impl Shared {
     }
 
     pub(crate) fn set_metadata(&self, key: &str, value: &str) -> bool {
-        let mut facts = self.facts();
-        let room = facts.metadata.len() < METADATA_ENTRIES || facts.metadata.contains_key(key);
-        let fits = key.len() <= METADATA_KEY_BYTES && value.len() <= METADATA_VALUE_BYTES && room;
-        if fits {
-            facts.metadata.insert(key.to_owned(), value.to_owned());
+        if key.len() > METADATA_KEY_BYTES || value.len() > METADATA_VALUE_BYTES {
+            return false;
         }
-        fits
+        let metadata = &mut self.facts().metadata;
+        if let Some((_, known)) = metadata.iter_mut().find(|(known, _)| known == key) {
+            value.clone_into(known);
+            return true;
+        }
+        let room = metadata.len() < METADATA_ENTRIES;
+        if room {
+            metadata.reserve_exact(1);
+            metadata.push((key.to_owned(), value.to_owned()));
+        }
+        room
     }
 
     /// Derives the state anew and tells subscribers if it changed.
@@ -258,7 +277,7 @@ impl Shared {
             state: self.state(&facts, phase, now),
             close_reason: phase.ending().map(|e| e.reason),
             crawler_id: facts.crawler_id.clone(),
-            metadata: facts.metadata.clone(),
+            metadata: facts.metadata.iter().cloned().collect(),
             connected_at: self.connected_at,
             opened: self.opened,
             as_of: now,
@@ -302,9 +321,8 @@ impl Shared {
     }
 
     fn emit(&self, event: PoolEvent) {
-        if let Some(events) = self.events.get() {
-            // An error only says that nobody listens.
-            let _ = events.send(event);
+        if let Some(pool) = self.pool.get() {
+            pool.emit(event);
         }
     }
 }

@@ -99,8 +99,6 @@ close_reasons! {
     /// The peer is unreachable: a ping was not answered, or the system's own probes were not
     /// ([`Keepalive`](crate::Keepalive)).
     KeepaliveTimeout = "keepalive_timeout",
-    /// The peer kept sending more than it may.
-    RateLimited = "rate_limited",
     /// The peer kept sending what could not be accepted.
     TooManyErrors = "too_many_errors",
     /// The memory for all connections was used up, and this one held the most of it

@@ -17,10 +17,6 @@ use crate::state::CloseReason;
 /// acknowledgements and a good part of a socket's buffer; more would gain little per system call.
 const COALESCE_BYTES: usize = 64 * 1024;
 
-/// With room for more messages than this, a batch gives it back when nothing is to be written. An
-/// acknowledgement now and then needs no more; a burst does.
-const KEEP_MESSAGES: usize = 4;
-
 /// Owns the sending half. Drive it with [`Writer::run`].
 #[derive(Debug)]
 pub struct Writer<S> {
@@ -174,6 +170,7 @@ impl Pending {
         facts.traffic.bytes_sent += bytes as u64;
         drop(facts);
         self.batch.clear();
+        self.shared.queue.ease();
         self.joined.clear();
         if self.joined.capacity() > 2 * COALESCE_BYTES {
             // The last of a batch may have been huge; do not keep its room for good.
@@ -181,11 +178,9 @@ impl Pending {
         }
     }
 
-    /// Nothing is to be written: gives back what the last burst needed.
+    /// Nothing is to be written: gives back what the last batch needed.
     fn rest(&mut self) {
-        if self.batch.capacity() > KEEP_MESSAGES {
-            self.batch = Vec::new();
-        }
+        self.batch = Vec::new();
         self.joined = BytesMut::new();
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crawlwire_transport::{CloseReason, Connection, ConnectionId, ConnectionState, Limits, Line, Peer, SendError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::time::{Instant, advance, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -207,6 +207,51 @@ async fn the_queue_is_bounded_in_bytes_but_one_message_always_passes() {
     handle.close(CloseReason::ServerShutdown);
     handle.closed().await;
     assert_eq!(handle.info().traffic.messages_sent, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_behind_until_half_is_taken() {
+    let limits = Limits {
+        max_queued_messages: 4,
+        ..Limits::default()
+    };
+    let (us, mut peer) = with_raw_peer(limits);
+    let large = Bytes::from([vec![b'x'; 80 * 1024], vec![b'\n']].concat());
+    us.handle.try_send(large.clone()).expect("room");
+    sleep(SECOND).await;
+    // The first one is being written.
+    for behind in [false, false, true, true] {
+        us.handle.try_send(large.clone()).expect("room");
+        assert_eq!(us.handle.is_behind(), behind);
+    }
+    assert!(timeout(SECOND, us.handle.caught_up()).await.is_err());
+    let mut read = vec![0; 2 * large.len()];
+    peer.read_exact(&mut read).await.expect("two messages");
+    timeout(SECOND, us.handle.caught_up()).await.expect("half is taken");
+    assert!(!us.handle.is_behind());
+
+    us.handle.try_send(large.clone()).expect("room");
+    assert!(us.handle.is_behind());
+    us.handle.close(CloseReason::ServerShutdown);
+    us.handle.caught_up().await;
+    assert!(!us.handle.is_behind(), "nothing more will be said");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_count_as_messages_do_for_who_is_behind() {
+    let limits = Limits {
+        max_queued_bytes: 100,
+        ..Limits::default()
+    };
+    let us = open(Recorder::default(), limits);
+    let half = Bytes::from([vec![b'x'; 49], vec![b'\n']].concat());
+    us.handle.try_send(half).expect("room");
+    assert!(!us.handle.is_behind());
+    us.handle.try_send("\n".into()).expect("room");
+    assert!(us.handle.is_behind());
+    let handle = us.handle.clone();
+    tokio::spawn(us.writer.run());
+    timeout(SECOND, handle.caught_up()).await.expect("it is written");
 }
 
 #[tokio::test(start_paused = true)]

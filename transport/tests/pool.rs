@@ -86,6 +86,21 @@ async fn the_limit_holds_and_places_come_back() {
 }
 
 #[tokio::test]
+async fn who_had_ended_before_it_was_taken_in_does_not_stay() {
+    let pool = Pool::new(1);
+    let mut events = pool.subscribe();
+    let permit = pool.reserve().expect("a place");
+    let (ours, _peer) = tokio::io::duplex(64);
+    let connection = Connection::open(ours, Peer::Memory, permit.id(), Limits::default());
+    drop(connection.writer);
+    pool.add(permit, connection.handle.clone());
+    let gone = removed(&mut events).await;
+    assert_eq!(gone, (connection.handle.id(), CloseReason::InternalError));
+    assert!(pool.reserve().is_ok(), "its place is free");
+    assert_eq!(pool.stats().closed, [(CloseReason::InternalError, 1)].into());
+}
+
+#[tokio::test]
 async fn a_message_reaches_one_or_several_or_all_and_each_has_an_outcome() {
     let pool = Pool::new(10);
     let mut a = join(&pool, 64).await;
@@ -334,9 +349,13 @@ async fn a_sweep_notices_what_time_does_and_closes_only_the_dead() {
     beating.handle.note_valid_message(true);
     let mut events = pool.subscribe();
 
-    assert!(pool.sweep(&thresholds).iter().all(|r| r.health == Health::Healthy));
+    assert!(
+        pool.sweep(&thresholds, |_| false)
+            .iter()
+            .all(|r| r.health == Health::Healthy)
+    );
     advance(60 * SECOND).await;
-    pool.sweep(&thresholds);
+    pool.sweep(&thresholds, |_| false);
     let id = beating.id();
     let moved = |from, to| PoolEvent::StateChanged { id, from, to };
     let health = |from, to| PoolEvent::HealthChanged { id, from, to };
@@ -344,13 +363,31 @@ async fn a_sweep_notices_what_time_does_and_closes_only_the_dead() {
     assert_eq!(events.recv().await, Ok(health(Health::Healthy, Health::Degraded)));
 
     advance(31 * SECOND).await;
-    let reports = pool.sweep(&thresholds);
+    let reports = pool.sweep(&thresholds, |_| false);
     assert!(reports[0].is_dead && reports[0].id == id);
     assert!(!reports[1].is_dead, "who never beat is not held to it");
     assert_eq!(events.recv().await, Ok(health(Health::Degraded, Health::Unhealthy)));
     assert_eq!(removed(&mut events).await, (id, CloseReason::HeartbeatTimeout));
     assert!(pool.get(silent.id()).is_some());
-    assert_eq!(pool.sweep(&thresholds).len(), 1);
+    assert_eq!(pool.sweep(&thresholds, |_| false).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_tells_of_the_dead_it_spares() {
+    let pool = Pool::new(10);
+    let (spared, other) = (join(&pool, 64).await, join(&pool, 64).await);
+    for member in [&spared, &other] {
+        member.handle.note_valid_message(true);
+    }
+    advance(91 * SECOND).await;
+    let reports = pool.sweep(&HealthThresholds::default(), |info| info.id == spared.id());
+    assert!(
+        reports
+            .iter()
+            .all(|report| report.is_dead && report.health == Health::Unhealthy)
+    );
+    assert_eq!(spared.handle.close_reason(), None);
+    assert_eq!(other.handle.close_reason(), Some(CloseReason::HeartbeatTimeout));
 }
 
 #[tokio::test(start_paused = true)]

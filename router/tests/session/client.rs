@@ -76,6 +76,11 @@ pub(crate) fn calm() -> RouterConfig {
     config
 }
 
+/// Lets so much time pass that the next heartbeat counts.
+pub(crate) async fn until_the_next_beat() {
+    tokio::time::advance(calm().hello.heartbeat_interval / 2).await;
+}
+
 impl Server {
     /// Greets, and is welcome.
     pub(crate) async fn session(&self, instance: u8) -> Client {

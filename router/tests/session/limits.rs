@@ -10,7 +10,6 @@ use crawlwire_protocol::{
 };
 use crawlwire_router::{Closing, RateLimit, RouterConfig, SendError};
 use serde_json::json;
-use tokio::time::Instant;
 
 use crate::client::{about, calm, heartbeat, hello_with, line, marked, quiet};
 use crate::support::*;
@@ -70,57 +69,49 @@ fn limited(per_second: u32, burst: u32) -> Server {
 }
 
 #[tokio::test]
-async fn a_session_that_says_too_much_is_told_when_to_go_on() {
-    let server = limited(20, 3);
+async fn who_says_too_much_is_not_refused_and_is_to_be_read_later() {
+    let server = limited(1, 3);
     let mut client = server.session(1).await;
     server.submit("a").await;
     let (fence, _) = client.assigned().await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         client.settle(&say::started("a"), fence).await;
+        assert_eq!(client.line.peer.held_until(), None);
     }
-    let line = client.next(&say::started("a"), fence);
-    failed(client.say(line.clone()).await);
-    let error = client.error().await;
-    assert_eq!(
-        (error.code.as_str(), error.seq.map(Seq::get), error.retryable),
-        ("rate_limited", Some(4), true)
-    );
-    let wait = error.retry_after_ms.unwrap().as_duration();
-    assert!(wait > Duration::ZERO && wait <= Duration::from_millis(50), "{wait:?}");
-    done(client.say(heartbeat(&[])).await);
-    tokio::time::sleep(wait).await;
-    done(client.say(line).await);
-    assert_eq!(client.ack().await, 4, "the number was not used up");
-    assert!(client.line.out.closing.get().is_none());
-}
-
-#[tokio::test]
-async fn a_session_that_goes_on_regardless_is_cut_off() {
-    let server = limited(1, 3);
-    let mut client = server.session(1).await;
+    for _ in 0..2 {
+        client.settle(&say::started("a"), fence).await;
+        assert!(client.line.peer.held_until().is_some(), "the burst is used up");
+    }
+    assert!(client.heard_nothing() && client.line.out.closing.get().is_none());
+    let mut base = server.connect(None);
     for _ in 0..3 {
-        done(client.say(heartbeat(&[])).await);
+        assert_eq!(base.peer.held_until(), None);
+        done(base.say(say::heartbeat()).await);
     }
-    for _ in 0..4 {
-        failed(client.say(heartbeat(&[])).await);
-        assert_eq!(client.refused().await, ("rate_limited".to_owned(), None, true));
-    }
-    assert_eq!(
-        client.farewell().await,
-        ("rate_limited".to_owned(), true, Closing::RateLimited)
-    );
+    assert!(base.peer.held_until().is_some());
+    assert!(base.heard_nothing() && base.out.closing.get().is_none());
 }
 
 #[tokio::test]
-async fn a_base_crawler_that_says_too_much_is_read_more_slowly() {
-    let server = limited(50, 1);
-    let mut crawler = server.connect(None);
-    let begin = Instant::now();
-    for _ in 0..6 {
-        done(crawler.say(say::heartbeat()).await);
+async fn numbers_out_of_turn_count_as_any_others() {
+    let server = limited(1, 4);
+    let mut client = server.session(1).await;
+    server.submit("a").await;
+    let (fence, _) = client.assigned().await;
+    let first = client.next(&say::started("a"), fence);
+    for _ in 0..2 {
+        done(client.say(first.clone()).await);
+        assert_eq!(client.ack().await, 1);
     }
-    assert!(begin.elapsed() >= Duration::from_millis(90), "{:?}", begin.elapsed());
-    assert!(crawler.heard_nothing() && crawler.out.closing.get().is_none());
+    for _ in 0..2 {
+        assert_eq!(client.line.peer.held_until(), None);
+        failed(client.say(client.numbered(9, &say::started("a"), fence)).await);
+        assert_eq!(client.refused().await, ("sequence_gap".to_owned(), Some(9), true));
+    }
+    assert!(
+        client.line.peer.held_until().is_some(),
+        "one taken, one again, two early"
+    );
 }
 
 /// One message of each type that the server sends.
@@ -148,6 +139,7 @@ fn every_message() -> Vec<WebAppMessage> {
         server_time: WireTime::now(),
         high_water_seq: HighWater::clamped(0),
         leases: List::default(),
+        refused: Some(List::default()),
     };
     let assignment = JobAssignment {
         job_id: "a".to_owned(),

@@ -9,7 +9,7 @@ use crawlwire_protocol::WebAppMessage;
 use crawlwire_router::{Closing, RouterConfig};
 use serde_json::json;
 
-use crate::client::{Client, about, heartbeat, hello_with, line, marked, quiet};
+use crate::client::{Client, about, calm, heartbeat, hello_with, line, marked, quiet, until_the_next_beat};
 use crate::support::*;
 
 async fn given(server: &Server, id: &str) -> (Client, i64) {
@@ -19,13 +19,14 @@ async fn given(server: &Server, id: &str) -> (Client, i64) {
     (client, fence)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_only_the_crawler_knows_is_not_its_own() {
     let server = quiet().await;
     let (mut client, fence) = given(&server, "a").await;
     let wrong = [("a", fence), ("a", fence + 1), ("b", 7)];
     done(client.say(heartbeat(&wrong)).await);
     assert!(client.heard_nothing(), "once may be a line that crossed another");
+    until_the_next_beat().await;
     done(client.say(heartbeat(&[("a", fence), ("b", 7)])).await);
     assert_eq!(
         client.told().await,
@@ -33,13 +34,15 @@ async fn what_only_the_crawler_knows_is_not_its_own() {
         "what was there both times"
     );
     assert!(client.heard_nothing());
+    until_the_next_beat().await;
     done(client.say(heartbeat(&[("a", fence)])).await);
+    until_the_next_beat().await;
     done(client.say(heartbeat(&[("a", fence), ("b", 7)])).await);
     assert!(client.heard_nothing());
     assert_eq!(client.line.holds(), ["a"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_only_the_server_knows_goes_to_somebody_else() {
     let mut server = quiet().await;
     let (mut client, _) = given(&server, "never begun").await;
@@ -49,6 +52,7 @@ async fn what_only_the_server_knows_goes_to_somebody_else() {
     for _ in 0..2 {
         done(client.say(heartbeat(&[])).await);
         assert_eq!(client.line.holds().len(), 2, "it may not have heard of them");
+        until_the_next_beat().await;
     }
     server.router.stop_dispatching();
     done(client.say(heartbeat(&[])).await);
@@ -60,6 +64,31 @@ async fn what_only_the_server_knows_goes_to_somebody_else() {
     );
     assert!(finished.error.unwrap().contains("lost_by_crawler"));
     assert!(client.line.holds().is_empty() && client.heard_nothing());
+}
+
+/// As after a link that stood still: what the crawler said before it heard of the job arrives after the job was given out.
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_waited_on_their_way_count_as_one() {
+    let mut server = quiet().await;
+    let (mut client, fence) = given(&server, "a").await;
+    until_the_next_beat().await;
+    for _ in 0..5 {
+        done(client.say(heartbeat(&[])).await);
+    }
+    until_the_next_beat().await;
+    done(client.say(heartbeat(&[("a", fence)])).await);
+    assert_eq!(
+        (client.line.holds(), client.heard_nothing()),
+        (vec!["a".to_owned()], true)
+    );
+
+    // It is no excuse for ever.
+    server.router.stop_dispatching();
+    for _ in 0..2 {
+        until_the_next_beat().await;
+        done(client.say(heartbeat(&[])).await);
+    }
+    assert_eq!(server.arrow("a", Arrow::Release).await.state, State::Queued);
 }
 
 #[tokio::test]
@@ -276,7 +305,7 @@ async fn a_server_that_drains_tells_each_in_its_own_words() {
             WebAppMessage::Draining(draining) => {
                 assert_eq!(draining.deadline_ms.as_duration(), deadline);
                 let after = draining.reconnect_after_ms.as_duration();
-                assert!(after >= deadline && after < deadline + server.policy.reattach_grace);
+                assert!(after >= deadline && after <= server.policy.reattach_grace / 2);
                 when.push(after);
             }
             other => panic!("{other:?}"),
@@ -286,6 +315,34 @@ async fn a_server_that_drains_tells_each_in_its_own_words() {
     assert!(when.len() > 1, "each at another time");
     server.submit("a").await;
     assert!(clients[0].heard_nothing() && base.heard_nothing());
+}
+
+#[tokio::test]
+async fn whoever_comes_back_when_it_is_told_keeps_its_jobs() {
+    for grace in [0, 400, 5000, 60_000].map(Duration::from_millis) {
+        let policy = Policy {
+            reattach_grace: grace,
+            ..Policy::default()
+        };
+        let server = Server::by_hand_with(calm(), policy).await;
+        let mut client = server.session(1).await;
+        server.router.drain(Duration::from_secs(1), "stopping").await;
+        server.router.goodbye(&client.line.peer, "server_shutdown", true).await;
+        let draining = match client.hear().await.message {
+            WebAppMessage::Draining(draining) => draining.reconnect_after_ms,
+            other => panic!("{other:?}"),
+        };
+        assert!(draining.as_duration() <= grace / 2, "{draining:?} of {grace:?}");
+        let goodbye = match client.hear().await.message {
+            WebAppMessage::Goodbye(goodbye) => goodbye.reconnect_after_ms.expect("a time").as_duration(),
+            other => panic!("{other:?}"),
+        };
+        let shortest = Duration::from_millis(100);
+        assert!(
+            goodbye >= shortest && goodbye <= (grace / 2).max(2 * shortest),
+            "{goodbye:?} of {grace:?}"
+        );
+    }
 }
 
 #[tokio::test]

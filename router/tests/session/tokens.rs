@@ -1,8 +1,11 @@
 //! Who has to prove who it is, and how.
 
+use std::time::Duration;
+
 use crawlwire_progress::{Op, Outcome, Store, TokenKey};
 use crawlwire_router::{Closing, Origin, token_hash, token_text};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::client::{hello, hello_with, quiet};
 use crate::support::*;
@@ -87,6 +90,9 @@ async fn a_bad_token_is_refused_everywhere_and_nobody_is_told_what_is_wrong_with
             assert_eq!(client.farewell().await.2, Closing::NotAuthenticated);
         }
     }
+    // One for a crawler is good for less.
+    let less = hello_with(2, json!({ "token": text, "role": "monitor" }));
+    server.greet(TLS, less).await.welcomed().await;
     let name = "t".to_owned();
     let by = "somebody".to_owned();
     server.store.commit(Op::RevokeToken { name, by }).await.unwrap();
@@ -118,6 +124,19 @@ async fn a_token_that_is_taken_back_ends_the_connections_that_showed_it() {
         ("token_revoked".to_owned(), false, Closing::TokenRevoked)
     );
     assert!(other.heard_nothing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_taken_back_is_noticed_within_seconds_however_seldom_heartbeats_are() {
+    let server = quiet().await;
+    let (_, text) = token(&server, "t", "crawler", "s3cret").await;
+    let mut client = server.greet(TLS, hello_with(1, json!({ "token": text }))).await;
+    client.welcomed().await;
+    let (name, by) = ("t".to_owned(), "somebody".to_owned());
+    server.store.commit(Op::RevokeToken { name, by }).await.unwrap();
+    let revoked = Instant::now();
+    assert_eq!(client.farewell().await.2, Closing::TokenRevoked);
+    assert!(revoked.elapsed() <= Duration::from_secs(5), "{:?}", revoked.elapsed());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -65,8 +65,17 @@ struct Tally {
     lines: AtomicU64,
 }
 
+/// Before a kind, for peers that talk to nobody but this process: what they take of the machine by themselves.
+pub(crate) const ALONE: &str = "alone-";
+
 /// Plays so many of each kind until the process is stopped; then says how many connections and lines it made.
 pub(crate) async fn play(kind: &str, socket: &Path, count: usize) {
+    let alone = kind.strip_prefix(ALONE);
+    if alone.is_some() {
+        let sink = UnixListener::bind(socket).expect("a socket");
+        tokio::spawn(throw_away(sink));
+    }
+    let kind = alone.unwrap_or(kind);
     let (_, _, kinds) = Bad::CASES
         .into_iter()
         .find(|(name, _, _)| *name == kind)
@@ -90,6 +99,13 @@ pub(crate) async fn play(kind: &str, socket: &Path, count: usize) {
         tally.connections.load(Ordering::Relaxed),
         tally.lines.load(Ordering::Relaxed)
     );
+}
+
+/// A server that reads, and does nothing else.
+async fn throw_away(sink: UnixListener) {
+    while let Ok((mut stream, _)) = sink.accept().await {
+        tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+    }
 }
 
 struct Peer {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
-use crate::bad::Bad;
+use crate::bad::{ALONE, Bad};
 use crate::figures::{Spread, Times};
 use crate::place::{Backend, Place};
 use crate::process::{Peers, ServerProcess};
@@ -42,7 +43,7 @@ const LIMITS: [(&str, &str); 7] = [
 ];
 
 /// Names of reasons why a connection of a bad peer is closed.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 13] = [
     "peer_closed",
     "connection_limit",
     "slow_consumer",
@@ -53,7 +54,6 @@ const REASONS: [&str; 14] = [
     "replaced",
     "idle_timeout",
     "keepalive_timeout",
-    "rate_limited",
     "too_many_errors",
     "over_budget",
     "internal_error",
@@ -63,16 +63,32 @@ const REASONS: [&str; 14] = [
 type Closes = BTreeMap<&'static str, u64>;
 
 /// One measurement.
+#[derive(Clone, Copy)]
 struct Run {
     p50: f64,
     p99: f64,
-    /// By p99 alone, in the same round.
-    ratio: f64,
     /// Of those sent, in the time measured, acknowledged.
     per_second: f64,
+    /// Cores that the server kept busy.
+    cores: f64,
     /// What bad peers made of connections and lines, in a second.
     connections: f64,
     lines: f64,
+}
+
+/// One kind of bad peers, one after the other: the good peers without them, beside them while they talk to nobody but
+/// themselves, and beside them. What the second costs is the machine's, and no server could spare it.
+struct Round {
+    alone: Run,
+    elsewhere: Run,
+    beside: Run,
+}
+
+impl Round {
+    /// By p99 alone.
+    fn ratio(&self) -> f64 {
+        self.beside.p99 / self.alone.p99
+    }
 }
 
 pub(crate) async fn measure(backend: Backend, time: Duration, rounds: usize, bad: usize) {
@@ -80,48 +96,56 @@ pub(crate) async fn measure(backend: Backend, time: Duration, rounds: usize, bad
         return;
     };
     println!(
-        "  {GOOD} good peers, a checkpoint every {} ms each: from the line to its acknowledgement, beside {bad} bad peers \
-         of a kind, median (least to most) of {rounds} times {:.0} s",
+        "  {GOOD} good peers, a checkpoint every {} ms each: from the line to its acknowledgement, without bad peers, beside \
+         {bad} of a kind that talk to nobody, and beside those, median (least to most) of {rounds} times {:.0} s",
         EVERY.as_millis(),
         time.as_secs_f64()
     );
     let course = Course::begin(&place).await;
-    let mut runs: [Vec<Run>; Bad::CASES.len() + 1] = Default::default();
-    let mut closes: [Closes; Bad::CASES.len() + 1] = Default::default();
+    let mut told: [(Vec<Round>, Closes); Bad::CASES.len()] = Default::default();
     for _ in 0..rounds {
-        let alone = course.alone(time).await;
-        let p99 = alone.p99;
-        runs[0].push(alone);
-        for ((kind, _, _), (runs, closes)) in Bad::CASES.into_iter().zip(runs.iter_mut().zip(&mut closes).skip(1)) {
+        for ((kind, _, _), (rounds, closes)) in Bad::CASES.into_iter().zip(&mut told) {
             let before = course.closes();
-            runs.push(course.beside(kind, bad, time, p99).await);
+            rounds.push(Round {
+                alone: course.alone(time).await,
+                elsewhere: course.elsewhere(kind, bad, time).await,
+                beside: course.beside(kind, bad, time).await,
+            });
             for (reason, after) in course.closes() {
                 let more = after - before.get(reason).copied().unwrap_or(0);
                 *closes.entry(reason).or_default() += more;
             }
         }
     }
-    tell("alone", &runs[0]);
-    for ((_, what, _), (runs, closes)) in Bad::CASES.into_iter().zip(runs.iter().zip(&closes).skip(1)) {
-        tell(what, runs);
-        println!(
-            "      {:.1} times p99 alone, {:.2} of the aim of {AIM}; they made {:.0} connections and {:.0} lines a second; \
-             closed: {}",
-            Spread::of(runs, |run| run.ratio),
-            Spread::of(runs, |run| run.ratio).median() / AIM,
-            Spread::of(runs, |run| run.connections).median(),
-            Spread::of(runs, |run| run.lines).median(),
-            spell(closes)
-        );
+    for ((_, what, _), (rounds, closes)) in Bad::CASES.into_iter().zip(&told) {
+        tell(what, rounds, closes);
     }
 }
 
-fn tell(what: &str, runs: &[Run]) {
+fn tell(what: &str, rounds: &[Round], closes: &Closes) {
+    println!("    {what}:");
+    for (how, run) in [
+        ("without", (|round| round.alone) as fn(&Round) -> Run),
+        ("talking to nobody", |round| round.elsewhere),
+        ("beside", |round| round.beside),
+    ] {
+        let of = |figure: fn(Run) -> f64| Spread::of(rounds, |round| figure(run(round)));
+        println!(
+            "      {how}: p50 {:.2} ms, p99 {:.2} ms, {:.0} acknowledged a second, the server keeps {:.2} cores busy",
+            of(|run| run.p50),
+            of(|run| run.p99),
+            of(|run| run.per_second).median(),
+            of(|run| run.cores).median(),
+        );
+    }
     println!(
-        "    {what}: p50 {:.2} ms, p99 {:.2} ms, {:.0} acknowledged a second",
-        Spread::of(runs, |run| run.p50),
-        Spread::of(runs, |run| run.p99),
-        Spread::of(runs, |run| run.per_second).median()
+        "      {:.1} times p99 without, {:.2} of the aim of {AIM}; they made {:.0} connections and {:.0} lines a second; \
+         closed: {}",
+        Spread::of(rounds, Round::ratio),
+        Spread::of(rounds, Round::ratio).median() / AIM,
+        Spread::of(rounds, |round| round.beside.connections).median(),
+        Spread::of(rounds, |round| round.beside.lines).median(),
+        spell(closes)
     );
 }
 
@@ -170,17 +194,28 @@ impl<'a> Course<'a> {
 
     async fn alone(&self, time: Duration) -> Run {
         sleep(WARM_UP).await;
-        self.record(time, None).await
+        self.record(time).await
     }
 
-    async fn beside(&self, kind: &str, bad: usize, time: Duration, alone: f64) -> Run {
+    async fn elsewhere(&self, kind: &str, bad: usize, time: Duration) -> Run {
+        let sink = tempfile::tempdir().expect("a directory");
+        self.with(&format!("{ALONE}{kind}"), &sink.path().join("s"), bad, time)
+            .await
+    }
+
+    async fn beside(&self, kind: &str, bad: usize, time: Duration) -> Run {
+        let run = self.with(kind, &self.place.socket(), bad, time).await;
+        self.server.has_connections(GOOD).await;
+        run
+    }
+
+    async fn with(&self, kind: &str, socket: &Path, bad: usize, time: Duration) -> Run {
         let begun = Instant::now();
-        let peers = Peers::start(kind, &self.place.socket(), bad);
+        let peers = Peers::start(kind, socket, bad);
         sleep(WARM_UP).await;
-        let run = self.record(time, Some(alone)).await;
+        let run = self.record(time).await;
         let lasted = begun.elapsed().as_secs_f64();
         let said = peers.stop();
-        self.server.has_connections(GOOD).await;
         let made = |what| number_after(&said, what) / lasted;
         Run {
             connections: made("connections "),
@@ -189,15 +224,16 @@ impl<'a> Course<'a> {
         }
     }
 
-    async fn record(&self, time: Duration, alone: Option<f64>) -> Run {
+    async fn record(&self, time: Duration) -> Run {
+        let busy = self.server.cpu();
         self.recorder.begin();
         sleep(time).await;
         let times = Times::of(self.recorder.end());
         Run {
             p50: times.p50(),
             p99: times.p99(),
-            ratio: times.p99() / alone.unwrap_or(times.p99()),
             per_second: times.count() as f64 / time.as_secs_f64(),
+            cores: (self.server.cpu() - busy).as_secs_f64() / time.as_secs_f64(),
             connections: 0.0,
             lines: 0.0,
         }

@@ -1,4 +1,25 @@
 //! What an idle connection weighs: memory that the server's process needs more of.
+//!
+//! What an idle session connection on the Unix socket consists of, in bytes as they are asked of the allocator (live at
+//! 1,000 connections, by heaptrack):
+//!
+//! | bytes | of what |
+//! |---:|---|
+//! | 1536 | the task that serves it: its future, in which the reader is 240 and a wait for the next line 530 |
+//! | 768 | the task that writes |
+//! | 820 | what handle, reader and writer share: queue, budget, facts |
+//! | 540 | the router's peer: numbers, rate limits |
+//! | 510 | the router's session |
+//! | 600 | texts: identity, names, instance, dialect; what it can do |
+//! | 340 | places in maps: pool, budget, sessions, greeters, rate limits |
+//! | 330 | Tokio's registration of the socket, and its halves |
+//! | 150 | the list of lines in flight, empty |
+//!
+//! That is 5.6 KB. What the process needs beyond it is the database's page cache (500 bytes each for the first
+//! thousand), 16 bytes or more a piece of the allocator's own, and holes where something large was while all of them came.
+//!
+//! Tasks are the largest part, so look there first: a future keeps what an async function took over twice, and what
+//! lives over two awaits for good; what is large and rare is boxed. `-Zprint-type-sizes` tells the sizes.
 
 use std::io;
 use std::path::Path;

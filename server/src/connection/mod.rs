@@ -45,7 +45,7 @@ pub(crate) const DIALECT: &str = "dialect";
 pub(crate) struct Service {
     pub(crate) router: Router,
     pub(crate) pool: Pool,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) packing: Arc<Packing>,
     pub(crate) tasks: TaskTracker,
@@ -98,7 +98,7 @@ impl Service {
         Self {
             router,
             pool,
-            limits: parts::limits(config),
+            limits: Arc::new(parts::limits(config)),
             rules: Arc::new(parts::rules(config)),
             packing: Arc::default(),
             tasks: TaskTracker::new(),
@@ -115,9 +115,10 @@ impl Service {
         let Connection { handle, reader, writer } = Connection::open(stream, peer, permit.id(), self.limits.clone());
         self.pool.add(permit, handle.clone());
         self.tasks.spawn(writer.run());
-        let service = self.clone();
+        let (service, mut reader) = (self.clone(), reader);
+        // Lent, since what an async function takes over is in its future twice.
         self.tasks
-            .spawn(async move { service.serve(handle, reader, origin).await });
+            .spawn(async move { service.serve(&handle, &mut reader, origin).await });
     }
 
     /// What the router is to think of who connects this way.
@@ -136,19 +137,19 @@ impl Service {
         }
     }
 
-    async fn serve<S: AsyncRead>(self, handle: ConnectionHandle, mut reader: LineReader<S>, origin: Origin) {
+    async fn serve<S: AsyncRead>(&self, handle: &ConnectionHandle, reader: &mut LineReader<S>, origin: Origin) {
         let out = Arc::new(Out::new(handle.clone(), self.packing.clone()));
         let peer = crawlwire_router::Peer::from(handle.id().0, identity(handle.peer()), origin, out.clone());
         tracing::debug!(connection = peer.connection, peer = %handle.peer(), "connected");
-        let mut serving = Serving::new(peer.clone(), handle.clone(), out, &self);
-        let served = AssertUnwindSafe(serving.until_closed(&mut reader, &self.drain))
+        let mut serving = Serving::new(peer.clone(), handle.clone(), out, self);
+        let served = AssertUnwindSafe(serving.until_closed(reader, &self.drain))
             .catch_unwind()
             .await;
         let reason = served.unwrap_or_else(|_| {
             tracing::error!(peer = peer.name(), "serving a connection panicked");
             CloseReason::InternalError
         });
-        Box::pin(self.part(&mut serving, &peer, &handle, reason)).await;
+        Box::pin(self.part(&mut serving, &peer, handle, reason)).await;
         // The first reason counts, and ours may have come second.
         let why = handle.close_reason().unwrap_or(reason).as_str();
         let connection = peer.connection;

@@ -57,7 +57,6 @@ fn reason(why: Closing) -> CloseReason {
         Closing::Goodbye => CloseReason::Goodbye,
         Closing::HelloRefused | Closing::Unavailable => CloseReason::HelloRefused,
         Closing::NotAuthenticated => CloseReason::NotAuthenticated,
-        Closing::RateLimited => CloseReason::RateLimited,
         Closing::HeartbeatTimeout => CloseReason::IdleTimeout,
         Closing::SessionLost => CloseReason::InternalError,
     }

@@ -104,6 +104,34 @@ fn a_bad_line_is_explained_and_costs_nothing_else(database: TestDatabase) {
     assert!(api.job(&job)["attempt"] == 0);
 }
 
+#[test]
+fn a_line_that_is_too_long_has_no_number_and_the_next_one_meets_a_gap() {
+    let server = Setup::new(TestDatabase::sqlite())
+        .set("SOCKET_MAX_MESSAGE_SIZE", 2048)
+        .start();
+    server.api().submit("crawl_project");
+    let mut crawler = server.session("alpha", 1);
+    let job = crawler.assignment();
+    crawler.started(&job);
+    crawler.settle();
+    crawler.checkpoint(&job, &json!({ "pages": "7".repeat(3000) }));
+    let error = crawler.expect("error")["data"].clone();
+    assert_eq!((&error["code"], error.get("seq")), (&json!("line_too_long"), None));
+    assert_eq!(error["retryable"], false);
+    let next = crawler.checkpoint(&job, &json!({ "page": 8 }));
+    let error = crawler.expect("error")["data"].clone();
+    assert_eq!(
+        (&error["code"], &error["seq"], &error["retryable"]),
+        (&json!("sequence_gap"), &json!(next), &json!(true))
+    );
+    // Going back is all that helps, here with a line that can be settled.
+    let (_, too_long) = crawler.outbox.pop_front().expect("it is not settled");
+    crawler.line.send_line(&too_long.replace("7777777777", ""));
+    let (_, again) = crawler.outbox.front().expect("nor is this one").clone();
+    crawler.line.send_line(&again);
+    crawler.settle();
+}
+
 const NASTY: &str = "a\u{0}b\u{202e}<script>\u{1b}[31m\u{10ffff}";
 
 /// Messages about a job that is not there.

@@ -1,7 +1,7 @@
 //! Peers that want to do harm, or do it without wanting to: each is shown the door under its name, and a good crawler
 //! beside it notices nothing.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -193,11 +193,6 @@ const ATTACKS: &[Attack] = &[
         raw.say_until_closed(" ", Duration::from_millis(30));
     }),
     ("first_line_timeout", |socket| Raw::connect(socket).hear_the_end()),
-    ("rate_limited", |socket| {
-        Raw::session(socket, 3)
-            .listening()
-            .say_until_closed(&ping().repeat(50), Duration::ZERO)
-    }),
     ("idle_timeout", |socket| Raw::session(socket, 4).hear_the_end()),
     ("too_many_errors", |socket| {
         Raw::session(socket, 5)
@@ -287,16 +282,56 @@ fn all_at_once_harm_nobody_else() {
 }
 
 #[test]
-fn a_flood_of_the_base_protocol_is_only_slowed_down() {
+fn a_flood_is_only_slowed_down() {
     let server = strict(TestDatabase::sqlite()).start();
     let mut good = Good::start(&server);
     good.submit(&server);
     let mut base = server.crawler();
-    (0..600).for_each(|_| base.heartbeat());
-    let session = base.settle(&server.api());
-    assert_eq!(session["id"], base.name);
+    let mut session = server.session("flood", 7);
+    // Each has more on its way than its burst.
+    for _ in 0..600 {
+        base.heartbeat();
+        session.say("ping", &json!({}));
+    }
+    (0..600).for_each(|_| _ = session.expect("pong"));
+    let taken = base.settle(&server.api());
+    assert_eq!(taken["id"], base.name);
     assert_eq!(closed(&server)["by_reason"], json!({}));
     good.check(&server);
+}
+
+/// One that asks and does not listen, with no limit but the time to take an answer: it is not read as long as it leaves
+/// answers unread, and when it listens there is one for each question.
+#[test]
+fn no_answer_is_lost_on_who_does_not_listen_for_a_while() {
+    const ASKED: usize = 20_000;
+    let server = strict(TestDatabase::sqlite())
+        .set("SOCKET_CONNECTION_TIMEOUT", 60_000)
+        .set("SOCKET_HEARTBEAT_TIMEOUT", 60_000)
+        .set("SOCKET_RATE_LIMIT_MESSAGES_PER_SECOND", 0)
+        .start();
+    let mut raw = Raw::session(&server.socket(), 8);
+    let reader = raw.0.try_clone().expect("a handle");
+    let asking = std::thread::spawn(move || {
+        assert!(raw.say(&ping().repeat(ASKED)), "it is closed");
+        raw
+    });
+    let received = || server.api().all("/api/v1/connections").first()?["messages_received"].as_u64();
+    // It has stopped reading when nothing is read for a while.
+    let mut before = None;
+    let stopped = wait_until("it is read no more", || {
+        let now = received().filter(|taken| *taken > 1);
+        let stopped = now.filter(|_| now == before);
+        before = now;
+        pause(Duration::from_millis(200));
+        stopped
+    });
+    assert!((stopped as usize) < ASKED, "{stopped}");
+    reader.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let answers = BufReader::new(reader).lines().map(|line| line.expect("an answer"));
+    let pongs = answers.filter(|line| line.contains("\"pong\"")).take(ASKED);
+    assert_eq!(pongs.count(), ASKED);
+    drop(asking.join().expect("all is said"));
 }
 
 #[test]

@@ -16,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Exit status when a second signal cuts the stop short, as a shell gives it to an interrupted program.
 const EXIT_IMPATIENT: u8 = 130;
 
+/// Exit status when a token was made and could not be shown: unlike after other failures, its name is used up.
+const EXIT_UNSEEN: u8 = 3;
+
 /// Exit status when input cannot be read.
 const EXIT_UNREADABLE: u8 = 2;
 
@@ -55,11 +58,11 @@ fn tokens(command: &TokenCommand) -> anyhow::Result<ExitCode> {
         .context("no runtime")?;
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     match runtime.block_on(token::run(&config, command, &mut out, &mut err)) {
-        // A token that nobody read is lost, a list is not.
-        Err(TokenError::Write(error))
-            if error.kind() == ErrorKind::BrokenPipe && matches!(command, TokenCommand::List { .. }) =>
-        {
-            Ok(ExitCode::SUCCESS)
+        Err(TokenError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(unseen @ TokenError::Unseen { .. }) => {
+            // Nobody may be reading here either.
+            let _ = writeln!(io::stderr(), "crawlwire: {unseen}");
+            Ok(EXIT_UNSEEN.into())
         }
         done => done.map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from),
     }

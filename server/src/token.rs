@@ -3,6 +3,7 @@
 //! Works on the database itself, beside servers that run on it. A token is shown once, when it is made; kept is only its
 //! hash.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -42,15 +43,25 @@ pub enum TokenError {
     /// No randomness, so no secret.
     #[error("the system gives no random numbers: {0}")]
     Random(String),
-    /// Nobody reads what it says.
+    /// Nobody reads what it says. Nothing was changed.
     #[error(transparent)]
     Write(#[from] io::Error),
+    /// A token was made and nobody has seen it. Its name is used up.
+    #[error("{name}: made, but it could not be shown ({error}). {after}; take another name")]
+    Unseen {
+        /// The name given.
+        name: String,
+        /// Why it could not be shown.
+        error: io::Error,
+        /// What became of it.
+        after: String,
+    },
 }
 
 /// Runs `crawlwire token`: what was asked for on `out`, everything else on `err`.
 ///
 /// # Errors
-/// See [`TokenError`]. Whatever it is, nothing was changed, unless writing failed.
+/// See [`TokenError`]. Whatever it is, nothing was changed, but for [`TokenError::Unseen`].
 pub async fn run(
     config: &Config,
     command: &TokenCommand,
@@ -71,21 +82,15 @@ async fn carry_out(
 ) -> Result<(), TokenError> {
     match command {
         TokenCommand::Create { name, role, json, .. } => {
-            let token = create(&**store, name, *role, &whoever()).await?;
-            if *json {
-                writeln!(
-                    out,
-                    "{}",
-                    json!({ "name": name, "role": role.as_str(), "token": token })
-                )?;
-            } else {
-                writeln!(out, "{token}")?;
+            let by = whoever();
+            let token = create(&**store, name, *role, &by).await?;
+            if let Err(error) = show(name, *role, &token, *json, out) {
+                return Err(take_back(&**store, name, &by, error).await);
             }
-            writeln!(
+            tell(
                 err,
-                "token {name} made, for a {role}; it is not shown again",
-                role = role.as_str()
-            )?;
+                format_args!("token {name} made, for a {}; it is not shown again", role.as_str()),
+            );
         }
         TokenCommand::List { json, .. } => {
             let tokens = store.crawler_tokens().await?;
@@ -98,13 +103,44 @@ async fn carry_out(
         }
         TokenCommand::Revoke { name, .. } => {
             revoke(&**store, name, &whoever()).await?;
-            writeln!(
+            tell(
                 err,
-                "token {name} revoked; running servers close its connections within a moment"
-            )?;
+                format_args!("token {name} revoked; running servers close its connections within a moment"),
+            );
         }
     }
     Ok(())
+}
+
+fn show(name: &str, role: TokenRole, token: &str, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if as_json {
+        writeln!(
+            out,
+            "{}",
+            json!({ "name": name, "role": role.as_str(), "token": token })
+        )?;
+    } else {
+        writeln!(out, "{token}")?;
+    }
+    out.flush()
+}
+
+/// What was done is done, whether or not somebody reads of it.
+fn tell(err: &mut dyn Write, what: fmt::Arguments<'_>) {
+    let _ = writeln!(err, "{what}");
+}
+
+/// A token that nobody has seen shall let nobody in.
+async fn take_back(store: &dyn Store, name: &str, by: &str, error: io::Error) -> TokenError {
+    let after = match revoke(store, name, by).await {
+        Ok(()) => "It is revoked".to_owned(),
+        Err(failed) => format!("It could not be revoked either ({failed}): revoke it"),
+    };
+    TokenError::Unseen {
+        name: name.to_owned(),
+        error,
+        after,
+    }
 }
 
 /// Makes a token; the text for its bearer.

@@ -126,7 +126,8 @@ sections! {
             .range(1024, MESSAGE_BYTES_MAX);
         /// What ends a message. Only a newline is valid.
         delimiter: Delimiter = Setting::new("message_delimiter", &["SOCKET_MESSAGE_DELIMITER"]).default("\\n");
-        /// Invalid messages after which a connection is closed.
+        /// Invalid messages, over the whole life of a connection, after which it is closed. Those of unknown types and those
+        /// that are refused for another cause do not count.
         max_invalid: u32 = Setting::new("max_invalid_messages", &["SOCKET_MAX_INVALID_MESSAGES"])
             .default("100").range(1, 1_000_000).hot();
         /// Messages per second that one connection may send of one type; 0 for no limit.
@@ -168,7 +169,7 @@ sections! {
         max_concurrent: usize = Setting::new("max_concurrent_jobs", &["SOCKET_MAX_CONCURRENT_JOBS"])
             .default("5").profiles(&[(Development, Fixed("2"))])
             .range(1, 10_000).hot();
-        /// Jobs kept ready in memory for crawlers that become free. The queue itself is in the database.
+        /// Queued jobs that are read at a time to find the next ones to give out. The queue itself is in the database.
         queue_size: usize = Setting::new("job_queue_size", &["SOCKET_JOB_QUEUE_SIZE"])
             .default("100").range(1, 100_000);
         /// Jobs that may wait in the database before further submissions are refused. Discovered jobs are not.

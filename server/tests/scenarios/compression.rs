@@ -84,6 +84,12 @@ fn what_cannot_be_expanded_is_refused() {
     let mut crawler = server.session("alpha", 1);
     let ping = session_line("ping", None, &Value::Null, &json!({ "nonce": "x".repeat(60) }));
     let nested = session_line("compressed", None, &Value::Null, &packed(&ping));
+    // Longer than a line may be, and valid but for that.
+    let end = json!({
+        "job_type": "crawl_project", "final_counts": [], "total_duration": 1, "output_files": [],
+        "summary": "7 ".repeat(100_000),
+    });
+    let long = session_line("job_completed", Some("x"), &json!({ "seq": 1, "fence": 1 }), &end);
     let changed = |field: &str, value: Value| {
         let mut data = packed(&ping);
         data[field] = value;
@@ -94,11 +100,12 @@ fn what_cannot_be_expanded_is_refused() {
         changed("size", json!(ping.len() + 1)),
         changed("frame", json!("no base64!")),
         changed("frame", json!(STANDARD.encode("no frame"))),
-        packed(&checkpoint("x", 1, 200_000)),
+        packed(&long),
     ] {
         crawler.say("compressed", &data);
         let error = crawler.expect("error");
         assert_eq!(error["data"]["code"], "invalid_message", "{error}");
+        assert_eq!(error["data"].get("seq"), None, "{error}");
     }
     // Never one in another.
     crawler.say("compressed", &packed(&nested));

@@ -1,6 +1,6 @@
 //! The server inside another program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,8 +18,10 @@ use crawlwire_transport::{Endpoint, TlsClient, TlsServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
+use tokio::task::yield_now;
 
 use super::tls::certificate;
+use crate::support::crawler::message;
 use crate::support::session::{hello_with, refused};
 use crate::support::{Api, Crawler, DEADLINE, SessionCrawler, wait_until};
 
@@ -103,6 +105,40 @@ fn notice(reason: &str) -> Envelope<WebAppMessage> {
 #[track_caller]
 fn heard(crawler: &mut Crawler) -> Value {
     crawler.recv().expect("a message, and not the end")["data"]["reason"].clone()
+}
+
+/// On one thread, with something that is always ready to go on.
+#[tokio::test]
+async fn many_lines_at_once_leave_others_their_turn() {
+    const LINES: usize = 320;
+    let place = Place::new();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let own = {
+        let (turns, seen) = (turns.clone(), seen.clone());
+        Own::new(0, move |_| {
+            seen.lock().expect("no panic").insert(turns.load(Ordering::SeqCst));
+            Processed::done()
+        })
+    };
+    let starting = place.builder().handler("own", own.clone()).start();
+    let server = starting.await.expect("it starts");
+    tokio::spawn(async move {
+        loop {
+            turns.fetch_add(1, Ordering::SeqCst);
+            yield_now().await;
+        }
+    });
+    let mut crawler = place.connect();
+    let line = message("own", None, &json!({})) + "\n";
+    crawler.send_bytes(line.repeat(LINES).as_bytes());
+    while own.count() < LINES {
+        yield_now().await;
+    }
+    let seen = seen.lock().expect("no panic").len();
+    // Of two that yield, each goes first every other time.
+    assert!(seen >= LINES / 32, "{seen} turns between {LINES} lines");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

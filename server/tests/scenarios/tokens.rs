@@ -1,5 +1,7 @@
 //! Tokens: made, shown and taken back by the command, while a server runs on the database.
 
+use std::fs::File;
+
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::{Value, json};
 
@@ -83,6 +85,24 @@ fn tokens_are_made_shown_and_taken_back(database: TestDatabase) {
         let text = secret.rsplit('_').next().expect("a secret");
         assert!(!server.log().contains(text), "a secret is in the log");
     }
+}
+
+#[test]
+fn a_token_that_cannot_be_shown_is_good_for_nothing() {
+    let server = start(TestDatabase::sqlite());
+    let mut command = server.setup().other_command(&["token", "create", "eu-1"]);
+    let full = File::options().write(true).open("/dev/full").expect("a full disk");
+    let output = command.stdout(full).output().expect("the binary starts");
+    assert_eq!(output.status.code(), Some(3));
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        err.contains("could not be shown") && err.contains("It is revoked"),
+        "{err}"
+    );
+    let (_, out, _) = server.setup().run(&["token", "list", "--json"]);
+    let all: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(all[0]["name"], "eu-1");
+    assert!(all[0]["revoked_at"].is_string(), "{all}");
 }
 
 fn a_token_lets_in_and_its_end_throws_out(database: TestDatabase) {

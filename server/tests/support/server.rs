@@ -145,6 +145,14 @@ impl Setup {
 
     /// Another command of the program, on the same data: how it ended, and what it said on both streams.
     pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let command = self.other_command(arguments);
+        let output = assert_cmd::Command::from_std(command).timeout(DEADLINE).output();
+        let output = output.expect("the binary starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    pub(crate) fn other_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .env_clear()
@@ -153,10 +161,7 @@ impl Setup {
             .env("SOCKET_DATA_DIR", self.data_dir())
             .current_dir(self.dir())
             .args(arguments);
-        let output = assert_cmd::Command::from_std(command).timeout(DEADLINE).output();
-        let output = output.expect("the binary starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
+        command
     }
 
     fn data_dir(&self) -> PathBuf {

@@ -15,6 +15,7 @@ mod tree;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -51,7 +52,9 @@ fn main() -> ExitCode {
 
 /// Runs one command. `false` says that a check failed and has already told why.
 fn run(command: Command) -> anyhow::Result<bool> {
-    let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says at this moment: a binary from the cache of another clone would check that one.
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let manifest_dir = Path::new(&manifest_dir);
     let root = manifest_dir.parent().unwrap_or(manifest_dir);
     match command {
         Command::Schema { check: false } => schema::write(root),

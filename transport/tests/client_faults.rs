@@ -1,4 +1,6 @@
 //! On the worst of networks every lasting message arrives exactly once and in order.
+//!
+//! `CRAWLWIRE_CRASH_SEED` begins with a seed that was printed.
 
 #[path = "model/mod.rs"]
 mod model;
@@ -33,7 +35,13 @@ fn options(seed: u64) -> ClientOptions {
         .jitter_seed(seed)
 }
 
-async fn round(seed: u64) -> u64 {
+/// What befell a round.
+struct Round {
+    connections: u64,
+    repeated: u64,
+}
+
+async fn round(seed: u64) -> Round {
     let (listener, endpoint, folder) = listen(seed).await;
     let model = Model::new((0..JOBS).map(|job| format!("job-{job}")), seed % 3 * 5);
     let serving = tokio::spawn(serve(listener, Arc::clone(&model)));
@@ -46,7 +54,10 @@ async fn round(seed: u64) -> u64 {
     model::check(&model.messages(), JOBS, CHECKPOINTS);
     serving.abort();
     drop(folder);
-    client.stats().connections
+    Round {
+        connections: client.stats().connections,
+        repeated: proxy.repeated(),
+    }
 }
 
 enum Listener {
@@ -80,21 +91,28 @@ async fn serve(listener: Listener, model: Arc<Model>) {
 
 #[tokio::test]
 async fn every_lasting_message_arrives_once_and_in_order() {
-    let base = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() << 8;
+    let base = match std::env::var("CRAWLWIRE_CRASH_SEED") {
+        Ok(seed) => seed.parse().expect("CRAWLWIRE_CRASH_SEED is a number"),
+        Err(_) => SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() << 8,
+    };
     println!("seeds {base} to {}", base + ROUNDS - 1);
-    let mut connections = 0;
+    let (mut connections, mut repeated) = (0, 0);
     let mut running = JoinSet::new();
-    for seed in base..base + ROUNDS {
-        running.spawn(round(seed));
-        if running.len() == 4 {
-            connections += running.join_next().await.unwrap().expect("a sound round");
+    let mut seeds = base..base + ROUNDS;
+    loop {
+        while running.len() < 4
+            && let Some(seed) = seeds.next()
+        {
+            running.spawn(round(seed));
         }
+        let Some(round) = running.join_next().await else { break };
+        let round = round.expect("a sound round");
+        connections += round.connections;
+        repeated += round.repeated;
     }
-    while let Some(done) = running.join_next().await {
-        connections += done.expect("a sound round");
-    }
-    // A proxy that breaks nothing proves nothing.
+    // A proxy that does no harm proves nothing.
     assert!(connections > ROUNDS * 2, "{connections} connections");
+    assert!(repeated > ROUNDS, "{repeated} lines came twice");
 }
 
 #[tokio::test]

@@ -104,16 +104,18 @@ fn a_quiet_network_needs_one_connection() {
 
 #[test]
 fn partitions_are_waited_out() {
+    let mut connections = 0;
     for seed in 0..10 {
-        let connections = run(seed, |sim, step| match step % 400 {
+        connections += run(seed, |sim, step| match step % 400 {
             150 => sim.partition("crawler", "server"),
             // Sometimes shorter than the silence that is noticed, sometimes longer.
             170 if step / 400 % 2 == 0 => sim.repair("crawler", "server"),
             350 => sim.repair("crawler", "server"),
             _ => {}
         });
-        assert!(connections >= 1, "seed {seed}");
     }
+    // A partition that breaks nothing proves nothing.
+    assert!(connections > 10, "{connections}");
 }
 
 #[test]
@@ -131,10 +133,15 @@ fn a_crashing_server_loses_nothing_that_it_settled() {
 #[test]
 fn held_messages_come_late_and_do_no_harm() {
     for seed in 0..10 {
+        let mut held = 0;
         run(seed, |sim, step| match step % 250 {
-            100 => sim.hold("crawler", "server"),
+            100 => {
+                held += 1;
+                sim.hold("crawler", "server");
+            }
             140 => sim.release("crawler", "server"),
             _ => {}
         });
+        assert!(held > 0, "seed {seed} was over before anything was held");
     }
 }

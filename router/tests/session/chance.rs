@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crawlwire_progress::store::{Act, JobFilter, Paging};
+use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Policy, State, Store};
 use crawlwire_protocol::WebAppMessage;
 use crawlwire_protocol::message::Welcome;
-use crawlwire_router::RouterConfig;
+use crawlwire_router::{Origin, RouterConfig};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -54,6 +55,8 @@ enum Step {
     /// A number that is not there yet.
     Early,
     Reconnect {
+        /// Whether the old connection has ended before the new one greets.
+        gone_first: bool,
         /// Whether it hears what was on its way to it.
         hears: bool,
     },
@@ -82,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_usize).prop_map(|job| Step::Stray { job }),
         3 => prop::option::of(0..8_usize).prop_map(|from| Step::Again { from }),
         1 => Just(Step::Early),
-        2 => any::<bool>().prop_map(|hears| Step::Reconnect { hears }),
+        2 => any::<(bool, bool)>().prop_map(|(gone_first, hears)| Step::Reconnect { gone_first, hears }),
         2 => failure.prop_map(Step::Fail),
         1 => (0..6_usize, act).prop_map(|(job, act)| Step::Act { job, act }),
         1 => Just(Step::Heartbeat),
@@ -147,7 +150,7 @@ impl Play {
                 let line = self.client.numbered(self.client.seq + 5, &say::started("job-0"), 1);
                 self.client.say(line).await;
             }
-            Step::Reconnect { hears } => self.reconnect(hears).await,
+            Step::Reconnect { gone_first, hears } => self.reconnect(gone_first, hears).await,
             Step::Fail(failure) => self.server.store.fail("Said", failure),
             Step::Act { job, act } => {
                 if let Some(job) = self.server.store.job(&format!("job-{job}")).await.unwrap() {
@@ -212,27 +215,41 @@ impl Play {
         self.server.router.acknowledge(&self.client.line.peer).await;
     }
 
-    async fn reconnect(&mut self, hears: bool) {
-        let held = self.held();
-        let holds = held.iter().map(|(job, fence)| json!({ "job_id": job, "fence": fence }));
-        let holds: Vec<_> = holds.collect();
-        let seq = self.client.seq;
-        let (client, welcome) = self.server.welcome(hello_with(1, json!({ "holds": holds }))).await;
-        let old = std::mem::replace(&mut self.client, client);
-        // What was still on its way.
-        let mut last = Some(old);
-        if hears {
-            std::mem::swap(&mut self.client, last.as_mut().unwrap());
-            self.listen().await;
-            std::mem::swap(&mut self.client, last.as_mut().unwrap());
+    async fn reconnect(&mut self, gone_first: bool, hears: bool) {
+        let line = self.server.connect_from(Origin::Memory);
+        let mut fresh = Client { line, seq: 0 };
+        if gone_first {
+            self.hang_up(hears).await;
         }
-        last.unwrap().leave().await;
-        self.client.seq = seq;
+        let welcome = self.greet(&mut fresh).await;
+        if !gone_first {
+            self.hang_up(hears).await;
+        }
+        fresh.seq = self.client.seq;
+        self.client = fresh;
         self.heard_of_refusals(&welcome);
         self.settled(welcome.high_water_seq.get());
         let own: BTreeSet<_> = welcome.leases.iter().map(|lease| lease.job_id.to_string()).collect();
         self.leases.retain(|job, _| own.contains(job));
         self.again(0).await;
+    }
+
+    /// Ends the connection, with or without having heard what was on its way.
+    async fn hang_up(&mut self, hears: bool) {
+        if hears {
+            self.listen().await;
+        }
+        soon("a disconnect", self.server.router.disconnected(&self.client.line.peer)).await;
+    }
+
+    async fn greet(&self, client: &mut Client) -> Welcome {
+        let held = self.held();
+        let holds = held.iter().map(|(job, fence)| json!({ "job_id": job, "fence": fence }));
+        let holds: Vec<_> = holds.collect();
+        client
+            .say(line("hello", hello_with(1, json!({ "holds": holds }))))
+            .await;
+        client.welcomed().await
     }
 
     /// The welcome tells of every refusal of the last 64 numbers, heard or not.
@@ -343,6 +360,7 @@ impl Play {
             }
         }
         for job in &jobs {
+            self.compare_checkpoint(job).await?;
             let events = self.server.history(&job.public_id).await;
             let arrows = || events.iter().flat_map(|event| &event.arrows);
             let count = |name: &str| arrows().filter(|arrow| *arrow == name).count();
@@ -361,6 +379,23 @@ impl Play {
             // One start for each time it was given out, at most.
             prop_assert!(count("start") <= count("claim"));
             prop_assert_eq!(job.attempt as usize, count("start"));
+        }
+        Ok(())
+    }
+
+    /// The last checkpoint that was not refused is the one that is kept.
+    async fn compare_checkpoint(&self, job: &JobView) -> Result<(), TestCaseError> {
+        let mut may_be_kept = Vec::new();
+        for (seq, (of, what, _)) in self.said.iter().rev() {
+            if *of != job.public_id || !matches!(what, Lasting::Checkpoint) || self.refused.contains(seq) {
+                continue;
+            }
+            may_be_kept.push(Some(json!({ "seq": seq }).to_string()));
+            if !self.doubted.contains(seq) {
+                let kept = self.server.store.checkpoint(job.key).await.unwrap();
+                prop_assert!(may_be_kept.contains(&kept), "{:?} of {:?}", kept, may_be_kept);
+                break;
+            }
         }
         Ok(())
     }

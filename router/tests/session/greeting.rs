@@ -115,7 +115,9 @@ async fn hosts_and_labels_decide_what_it_gets() {
             json!({ "hosts": ["x.example", "https://GitLab.example/"], "slots": 1 }),
         ))
         .await;
-    server.submit("a").await;
+    let mut hosted = new_job("a");
+    hosted.spec.host = "https://gitlab.example".to_owned();
+    server.submit_job(hosted).await;
     assert_eq!(near.assigned().await.1.job_id, "a");
     let mut labelled = new_job("b");
     labelled.spec.labels = vec!["eu".to_owned(), "fast".to_owned()];
@@ -240,15 +242,20 @@ async fn the_youngest_connection_of_an_instance_counts_whoever_greets_last() {
     assert_eq!(welcome.high_water_seq.get(), 1);
 }
 
-#[tokio::test]
-async fn an_instance_that_went_to_another_server_is_told_so_by_the_first() {
+/// Two servers on one store.
+fn two_servers(config: RouterConfig) -> (Server, Server) {
     let store = std::sync::Arc::new(store::Probe::new(Policy::default()));
     let named = |server: &str| RouterConfig {
         server: server.to_owned(),
-        ..calm()
+        ..config.clone()
     };
-    let one = Server::over(store.clone(), named("one"), Policy::default());
-    let two = Server::over(store.clone(), named("two"), Policy::default());
+    let server = |name| Server::over(store.clone(), named(name), Policy::default());
+    (server("one"), server("two"))
+}
+
+#[tokio::test]
+async fn an_instance_that_went_to_another_server_is_told_so_by_the_first() {
+    let (one, two) = two_servers(calm());
     let mut first = one.session(1).await;
     one.submit("a").await;
     let (fence, _) = first.assigned().await;
@@ -269,14 +276,10 @@ async fn an_instance_that_went_to_another_server_is_told_so_by_the_first() {
 
 #[tokio::test]
 async fn a_number_on_a_replaced_connection_ends_it_at_once() {
-    let store = std::sync::Arc::new(store::Probe::new(Policy::default()));
-    let named = |server: &str| RouterConfig {
-        server: server.to_owned(),
+    let (one, two) = two_servers(RouterConfig {
         sweep_interval: std::time::Duration::from_secs(3600),
         ..calm()
-    };
-    let one = Server::over(store.clone(), named("one"), Policy::default());
-    let two = Server::over(store.clone(), named("two"), Policy::default());
+    });
     let mut first = one.session(1).await;
     one.submit("a").await;
     let (fence, _) = first.assigned().await;

@@ -380,4 +380,7 @@ async fn a_line_without_effect_is_a_sign_of_life_all_the_same() {
         client.say(client.numbered(seq, &say::started("a"), fence)).await;
         assert_eq!(heard(), before + 1, "number {seq}");
     }
+    let before = heard();
+    refuse(&server, &client, &Peeked::default(), "{").await;
+    assert_eq!(heard(), before + 1, "no message at all");
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crawlwire_persistence::testing::TestDatabase;
 use serde_json::Value;
 
-use crate::support::{Crawler, Setup, TestServer, on_both_databases, pause};
+use crate::support::{Crawler, Setup, TestServer, on_both_databases, wait_until};
 
 on_both_databases!(
     a_base_crawler_hears_what_it_always_heard,
@@ -30,7 +30,11 @@ fn a_base_crawler_hears_what_it_always_heard(database: TestDatabase) {
 fn a_silent_start_changes_nothing(database: TestDatabase) {
     let mut server = start(database);
     let mut crawler = server.connect();
-    pause(std::time::Duration::from_millis(300));
+    let api = server.api();
+    wait_until("it is taken for a base crawler", || {
+        let listed = api.all("/api/v1/connections");
+        (listed.first()?["dialect"] == "base").then_some(())
+    });
     assert!(crawler.try_recv().is_none());
     live(&mut server, &mut crawler);
 }

@@ -1,7 +1,7 @@
 //! A bad network between two ends: a proxy that does to a stream what networks, kernels and restarts do.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ const CHUNK_BYTES: usize = 8 * 1024;
 /// Bytes that may come late on one connection: more than a client ever has under way.
 const LATE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// How likely each fault is, for each chunk of bytes that passes. 0 is never, 1 is always; the default is never.
+/// How likely each fault is, for each chunk of bytes that passes where nothing else is said. 0 is never, 1 is always; the
+/// default is never.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Faults {
     /// The chunk goes on in small pieces.
@@ -32,7 +33,7 @@ pub struct Faults {
     pub delay: f64,
     /// The longest such wait.
     pub delay_max: Duration,
-    /// The last whole line that carries a `seq` is sent once more, as somebody does who is not sure.
+    /// A line that carries a `seq` is sent twice, as somebody does who is not sure. For each such line, in both directions.
     pub duplicate_line: f64,
     /// Nothing is forwarded in this direction from here on, not even its end.
     pub half_open: f64,
@@ -94,6 +95,8 @@ struct Control {
     /// Cancelled to break all connections, then replaced.
     breaker: Mutex<CancellationToken>,
     connections: AtomicUsize,
+    /// Lines that went on twice.
+    repeated: AtomicU64,
     /// The last connection on which the server has said something.
     answered: watch::Sender<usize>,
 }
@@ -109,6 +112,7 @@ impl Control {
             held: watch::Sender::new(false),
             breaker: Mutex::new(CancellationToken::new()),
             connections: AtomicUsize::new(0),
+            repeated: AtomicU64::new(0),
             answered: watch::Sender::new(0),
         })
     }
@@ -153,6 +157,11 @@ impl FaultProxy {
     /// Connections forwarded so far.
     pub fn connections(&self) -> usize {
         self.control.connections.load(Ordering::Relaxed)
+    }
+
+    /// Lines that went on twice so far.
+    pub fn repeated(&self) -> u64 {
+        self.control.repeated.load(Ordering::Relaxed)
     }
 
     /// From now on these faults.
@@ -405,6 +414,7 @@ impl Direction {
                 let line = std::mem::take(&mut self.line);
                 let is_numbered = line.windows(6).any(|bytes| bytes == b"\"seq\":");
                 if is_numbered && self.happens(duplicate) {
+                    self.control.repeated.fetch_add(1, Ordering::Relaxed);
                     self.merged.extend_from_slice(&line);
                 }
             }

@@ -57,6 +57,45 @@ async fn a_scripted_crawler_speaks_either_dialect() {
 }
 
 #[tokio::test]
+async fn a_scripted_crawler_says_each_message_with_its_marks() {
+    let suite = SocketTestSuite::setup();
+    let mut server = ScriptedServer::bind(&suite.endpoint()).await;
+    let mut crawler = suite.create_test_client().await;
+    let greeting = async {
+        let hello = crawler.hello("kit");
+        crawler.greet(hello).await;
+        crawler
+    };
+    let (mut crawler, mut connection) = tokio::join!(greeting, server.session());
+    for job in ["a", "b", "c"] {
+        connection.assign(job, 4).await;
+        crawler.expect_assignment().await;
+    }
+    crawler.set_next_seq(9);
+    assert_eq!(crawler.send_jobs_discovered("a", Vec::new()).await, Some(9));
+    crawler.send_token_refresh_request("a").await;
+    assert_eq!(crawler.send_job_cancelled("a").await, Some(10));
+    assert_eq!(crawler.send_job_paused("b").await, Some(11));
+    assert_eq!(crawler.send_job_returned("c").await, Some(12));
+    for (type_name, seq, n) in [
+        ("jobs_discovered", Some(9), None),
+        ("token_refresh_request", None, Some(1)),
+        ("job_cancelled", Some(10), None),
+        ("job_paused", Some(11), None),
+        ("job_returned", Some(12), None),
+    ] {
+        let marks = connection.expect(type_name).await.marks();
+        assert_eq!(
+            (marks.seq.map(|seq| seq.get()), marks.fence, marks.n),
+            (seq, fenced(4).fence, n),
+            "{type_name}"
+        );
+    }
+    assert_eq!(crawler.hello("kit").holds, None, "all have ended");
+    suite.teardown();
+}
+
+#[tokio::test]
 #[should_panic(expected = "expected job_started, heard job_failed")]
 async fn an_expectation_that_is_not_met_says_so() {
     let mut server = ScriptedServer::tcp().await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reconcile::reconcile;
 use crate::sessions;
-use crate::shared::Shared;
+use crate::shared::{Shared, wall_clock};
 use crate::wishes;
 
 /// Sessions renewed by one operation, so that none grows without bound.
@@ -30,8 +30,7 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
     let mut ticks = interval(shared.config.sweep_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut away = false;
-    // When the last sweep ended, by the clock that ends leases.
-    let mut last = shared.store.now().await.ok();
+    let mut last = wall_clock();
     // The earliest next look at the held jobs, and whether there is a reason for it.
     let (mut look_at, mut look) = (Instant::now(), false);
     loop {
@@ -56,7 +55,7 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
                     tracing::info!("database is back");
                 }
                 away = false;
-                last = shared.store.now().await.ok().or(last);
+                last = wall_clock();
             }
             Err(StoreError::Closed) => return,
             // It answers, so nobody was kept from renewing a lease.
@@ -72,11 +71,9 @@ pub(crate) async fn sweep(shared: &Shared, stop: CancellationToken) {
 }
 
 /// Whether so much time has passed since the last sweep that leases may have run out without anybody's fault.
-async fn was_long(shared: &Shared, last: Option<Timestamp>) -> Result<bool, StoreError> {
+fn was_long(shared: &Shared, last: Timestamp) -> bool {
     let config = &shared.config;
-    let now = shared.store.now().await?;
-    let since = last.map_or(Duration::ZERO, |last| now.since(last));
-    Ok(since > (config.policy.lease / 2).max(config.sweep_interval * 3))
+    wall_clock().since(last) > (config.policy.lease / 2).max(config.sweep_interval * 3)
 }
 
 async fn recover(shared: &Shared) -> Result<(), StoreError> {
@@ -88,13 +85,13 @@ async fn recover(shared: &Shared) -> Result<(), StoreError> {
     shared.commit(recover).await.map(drop)
 }
 
-async fn sweep_once(shared: &Shared, away: bool, last: Option<Timestamp>) -> Result<(), StoreError> {
-    let late = away || was_long(shared, last).await?;
+async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), StoreError> {
+    let late = away || was_long(shared, last);
     if late {
         recover(shared).await?;
     }
     renew(shared).await?;
-    if !late && was_long(shared, last).await? {
+    if !late && was_long(shared, last) {
         // The renewal itself took too long: who was heard meanwhile is not among the renewed.
         recover(shared).await?;
     }

@@ -282,6 +282,9 @@ impl Router {
             invalid,
             repeated,
         } = answered;
+        if peer.numbers.is_in_doubt() {
+            processed.close.get_or_insert(Closing::SessionLost);
+        }
         if let Some(seq) = seq.filter(|_| processed.success) {
             if repeated {
                 peer.numbers.repeat(seq);
@@ -361,9 +364,10 @@ impl Router {
 }
 
 /// What a peer of the session dialect is told of a line without effect. A replaced connection is told nothing: a final
-/// word about a number would be wrong, since the other connection says it again.
+/// word about a number would be wrong, since the other connection says it again. Nor is one that has lost count.
 fn error(peer: &Peer, job: Option<JobId>, seq: Option<u64>, processed: &Processed) -> Option<Envelope<WebAppMessage>> {
-    if processed.success || !peer.speaks_session() || processed.close == Some(Closing::Replaced) {
+    let is_silent = matches!(processed.close, Some(Closing::Replaced | Closing::SessionLost));
+    if processed.success || !peer.speaks_session() || is_silent {
         return None;
     }
     let reply = match &processed.refused {

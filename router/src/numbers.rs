@@ -53,6 +53,10 @@ struct State {
     ack_due: bool,
     /// How often the connection went back.
     generation: u64,
+    /// To which number it went back the last time.
+    back: u64,
+    /// A number is durable, and what became of it is not known here.
+    in_doubt: bool,
 }
 
 impl Numbers {
@@ -118,6 +122,9 @@ impl Numbers {
         if number.generation != state.generation {
             return;
         }
+        // One behind it is durable, so it is, too.
+        state.in_doubt |= number.seq <= state.durable;
+        state.back = number.seq;
         state.generation += 1;
         let taken = taken.max(state.durable);
         let gone = usize::try_from(state.taken.saturating_sub(taken)).unwrap_or(usize::MAX);
@@ -129,6 +136,8 @@ impl Numbers {
     /// The store has a number, and all before it.
     pub(crate) fn keep(&self, number: Number) {
         let mut state = self.state();
+        // So the one is durable that was given up, and the peer is to say it again only because nobody knew.
+        state.in_doubt |= number.generation != state.generation && number.seq > state.back;
         state.durable = state.durable.max(number.seq);
         if number.seq > state.taken {
             // It was given up, or one before it was.
@@ -158,10 +167,16 @@ impl Numbers {
         }
     }
 
+    /// Whether a number is durable of which nobody here can say whether it was refused. Then nothing more may be told of any
+    /// number, because that would tell of this one, too. The store knows, and tells the next connection.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.state().in_doubt
+    }
+
     /// The number to acknowledge, if the peer is to be told something; once.
     pub(crate) fn ack(&self) -> Option<u64> {
         let mut state = self.state();
-        let due = std::mem::take(&mut state.ack_due) && state.settled > 0;
+        let due = std::mem::take(&mut state.ack_due) && state.settled > 0 && !state.in_doubt;
         due.then_some(state.settled)
     }
 
@@ -232,7 +247,30 @@ mod tests {
                 (if first { AGAIN } else { OTHER }, AGAIN, OTHER)
             );
             take(&numbers, 3);
+            numbers.settle(2);
+            assert!(numbers.is_in_doubt());
+            assert_eq!(numbers.ack(), None, "it would tell of 1, too");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_said_again_in_time_is_in_no_doubt() {
+        let numbers = Numbers::default();
+        let given: Vec<_> = (1..=2).map(|seq| take(&numbers, seq)).collect();
+        numbers.go_back(given[0], 0);
+        numbers.go_back(given[1], 1);
+        for seq in 1..=2 {
+            let again = take(&numbers, seq);
+            numbers.keep(again);
+            numbers.settle(seq);
+        }
+        assert!(!numbers.is_in_doubt());
+        assert_eq!(numbers.ack(), Some(2));
+        // What the database does not take is kept without effect, under the number it went back to.
+        let refused = take(&numbers, 3);
+        numbers.go_back(refused, 2);
+        numbers.keep(refused);
+        assert!(!numbers.is_in_doubt());
     }
 
     #[test]

@@ -211,43 +211,64 @@ async fn a_greeting_that_is_none_ends_the_connection() {
 
 #[tokio::test]
 async fn a_store_that_loses_an_operation_costs_another_try_and_nothing_else() {
-    for failure in [Failure::Unavailable, Failure::InDoubt] {
-        let mut server = quiet().await;
-        let (mut client, fence) = given(&server, "a").await;
-        server.store.fail("Said", failure);
-        let lines: Vec<_> = [say::started("a"), say::discovered("a", &["x"]), say::completed("a")]
-            .iter()
-            .map(|line| client.next(line, fence))
-            .collect();
-        let mut pending = Vec::new();
-        for line in &lines {
-            pending.push(client.line.take(line).await);
-        }
-        for pending in pending {
-            server.router.conclude(&client.line.peer, pending.await).await;
-        }
-        let first = client.error().await;
-        assert_eq!(
-            (first.code.as_str(), first.seq.map(Seq::get)),
-            ("database_unavailable", Some(1))
-        );
-        assert!(first.retryable && first.retry_after_ms.is_some_and(|wait| wait.get() > 0.0));
-        if failure == Failure::Unavailable {
-            // What was sent behind it waits for it.
-            assert_eq!(client.refused().await, number("sequence_gap", 2, true));
-            assert_eq!(client.refused().await, number("sequence_gap", 3, true));
-            assert_eq!(server.job("a").await.state, State::Assigned);
-        }
-        for line in lines {
-            done(client.say(line).await);
-        }
-        while client.ack().await < 3 {}
-        server.arrow("a", Arrow::Finish).await;
-        assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "finish"]);
-        let job = server.job("a").await;
-        assert_eq!((job.state, job.attempt, job.tree.children), (State::Completed, 1, 1));
-        assert!(client.line.holds().is_empty());
+    let mut server = quiet().await;
+    let (mut client, fence) = given(&server, "a").await;
+    server.store.fail("Said", Failure::Unavailable);
+    let texts = [say::started("a"), say::discovered("a", &["x"]), say::completed("a")];
+    let lines = together(&server, &mut client, &texts.map(|text| (text, fence))).await;
+    let first = client.error().await;
+    assert_eq!(
+        (first.code.as_str(), first.seq.map(Seq::get)),
+        ("database_unavailable", Some(1))
+    );
+    assert!(first.retryable && first.retry_after_ms.is_some_and(|wait| wait.get() > 0.0));
+    // What was sent behind it waits for it.
+    assert_eq!(client.refused().await, number("sequence_gap", 2, true));
+    assert_eq!(client.refused().await, number("sequence_gap", 3, true));
+    assert_eq!(server.job("a").await.state, State::Assigned);
+    for line in lines {
+        done(client.say(line).await);
     }
+    while client.ack().await < 3 {}
+    server.arrow("a", Arrow::Finish).await;
+    assert_eq!(server.arrows("a").await, ["submit", "claim", "start", "finish"]);
+    let job = server.job("a").await;
+    assert_eq!((job.state, job.attempt, job.tree.children), (State::Completed, 1, 1));
+    assert!(client.line.holds().is_empty());
+}
+
+/// The answer to the commit of number 1 is lost. Number 2 was behind it and is durable: an acknowledgement of it would tell
+/// that 1 had its effect, and it had none.
+#[tokio::test]
+async fn a_number_that_nobody_can_tell_of_is_told_by_the_next_welcome() {
+    let server = quiet().await;
+    let (mut client, fence) = given(&server, "a").await;
+    server.store.fail("Said", Failure::InDoubt);
+    let said = [(say::completed("a"), fence + 1), (say::discovered("a", &["x"]), fence)];
+    together(&server, &mut client, &said).await;
+    assert_eq!(client.refused().await, number("database_unavailable", 1, true));
+    let (reason, reconnect, _) = client.farewell().await;
+    assert_eq!((reason.as_str(), reconnect), ("session_lost", true));
+    client.leave().await;
+    let holds = json!([{ "job_id": "a", "fence": fence }]);
+    let (_, welcome) = server.welcome(hello_with(1, json!({ "holds": holds }))).await;
+    let refused = welcome.refused.expect("this server tells");
+    let refused: Vec<_> = refused.iter().map(|it| (it.seq.get(), it.code.as_str())).collect();
+    assert_eq!((welcome.high_water_seq.get(), refused), (2, vec![(1, "stale")]));
+    assert_eq!(server.job("a").await.tree.children, 1);
+}
+
+/// Says several lines before any of them is answered. Gives them.
+async fn together(server: &Server, client: &mut Client, said: &[(String, i64)]) -> Vec<String> {
+    let lines: Vec<_> = said.iter().map(|(text, fence)| client.next(text, *fence)).collect();
+    let mut pending = Vec::new();
+    for line in &lines {
+        pending.push(client.line.take(line).await);
+    }
+    for pending in pending {
+        server.router.conclude(&client.line.peer, pending.await).await;
+    }
+    lines
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! States, arrows, and the part of a job that arrows change.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
@@ -33,13 +32,15 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut ::std::fmt::Formatter) -> ::std::fmt::Result {
                 formatter.write_str(self.as_str())
             }
         }
     };
 }
+
+pub(crate) use named;
 
 named! {
     /// Where a job is in its life.

@@ -8,6 +8,8 @@
 //! | [`job`] | states, arrows, and the part of a job that arrows change |
 //! | [`lifecycle`] | [`apply`](lifecycle::apply): one arrow on one job, or why not |
 //! | [`admit`] | who may run a job now, or what it waits for |
+//! | [`track`] | how far a job is: what its crawler said, and what that means |
+//! | [`sums`] | what the jobs of trees, accounts and hosts add up to |
 //! | [`retry`], [`priority`], [`discovery`] | delays, the order of the queue, identity and budgets of children |
 //! | [`store`] | the port: operations, outcomes, facts, queries, and the trait [`Store`] |
 //! | [`plan`] | a batch of operations over loaded rows → the rows to write, in one transaction |
@@ -25,6 +27,8 @@ pub mod policy;
 pub mod priority;
 pub mod retry;
 pub mod store;
+pub mod sums;
+pub mod track;
 pub mod view;
 
 pub use ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};

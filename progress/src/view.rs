@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crawlwire_protocol::message::{JobType, ProgressData};
+use crawlwire_protocol::message::JobType;
 
 use crate::admit::Capabilities;
 use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, Timestamp, TokenKey};
@@ -192,25 +192,6 @@ pub struct EventView {
     pub attempt: i32,
     /// Name of the session that took them, or lost the job.
     pub session: Option<String>,
-}
-
-/// How far a job is, as its crawler said.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ProgressView {
-    /// The attempt that said so.
-    pub attempt: i32,
-    /// Rises with every report of an attempt; newer wins.
-    pub n: i64,
-    /// The crawler's own estimate, 0 to 1.
-    pub overall_completion: f64,
-    /// Milliseconds since the attempt began, as the crawler counts.
-    pub time_elapsed: f64,
-    /// The crawler's own estimate in milliseconds.
-    pub estimated_time_remaining: Option<f64>,
-    /// Counts per kind of entity.
-    pub entities: Vec<ProgressData>,
-    /// When we heard it.
-    pub updated_at: Timestamp,
 }
 
 /// A session as the database knows it.

@@ -1,13 +1,15 @@
 //! Rows a batch needs, locked.
 
-use std::collections::BTreeSet;
-
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
-use crawlwire_progress::plan::{AccountCounts, Credential, LoadedJob, Needs, Selection, Session, Snapshot};
+use crawlwire_progress::plan::{
+    AccountCounts, Credential, KeptReport, LoadedJob, Needs, Selection, Session, Snapshot, TreeProgress,
+};
 use crawlwire_progress::store::{Op, OwnLease, RefusedNumbers, SELECTED_MAX};
+use crawlwire_progress::sums::Sum;
 use crawlwire_progress::view::Lineage;
 use crawlwire_progress::{
     AccountKey, CredentialKey, Epoch, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TokenKey,
@@ -42,6 +44,7 @@ pub(crate) async fn snapshot(
     };
     let chosen = choose(connection, needs, policy, now).await?;
     load_jobs(connection, needs, chosen, &mut snapshot).await?;
+    load_sums(connection, needs, &mut snapshot).await?;
     load_sessions(connection, needs, &mut snapshot).await?;
     if needs.takeovers && connection.backend() == DbBackend::Postgres {
         alive::note_orphans(connection, &config.server, &mut snapshot).await?;
@@ -120,6 +123,77 @@ async fn load_jobs(
         }
     }
     Ok(())
+}
+
+/// Stored reports, and what trees add up to. After the jobs, which whoever writes a report locks first.
+async fn load_sums(connection: &mut Connection, needs: &Needs, snapshot: &mut Snapshot) -> Result<(), Trouble> {
+    let jobs = &snapshot.jobs;
+    let reporting: BTreeMap<_, _> = needs
+        .reports
+        .iter()
+        .filter_map(|key| Some((*key, jobs.get(key)?.lineage.root)))
+        .collect();
+    let settling = jobs
+        .values()
+        .filter(|loaded| needs.settles && loaded.lineage.parent.is_none());
+    let settling = settling.map(|loaded| loaded.job.key);
+    let roots: BTreeSet<JobKey> = reporting.values().copied().chain(settling).collect();
+    if !reporting.is_empty() {
+        let keys: Vec<_> = reporting.keys().collect();
+        for row in fetch(connection, sql::LOAD_REPORTS, &json!({"jobs": keys})).await? {
+            let mut cells = Cells::of(&row);
+            let job = JobKey(cells.next()?);
+            snapshot.reports.insert(job, kept_report(&mut cells)?);
+        }
+        if connection.backend() == DbBackend::Postgres {
+            let begin: BTreeSet<_> = reporting.values().collect();
+            let begin = json!({"begin": begin}).to_string();
+            connection.fetch_text(sql::BEGIN_TREES, Some(begin)).await?;
+        }
+    }
+    if roots.is_empty() {
+        return Ok(());
+    }
+    for row in fetch(connection, sql::LOAD_TREES, &json!({"roots": roots})).await? {
+        let mut cells = Cells::of(&row);
+        let root = JobKey(cells.next()?);
+        let tree = TreeProgress {
+            sum: Sum {
+                jobs_reported: count(cells.next()?),
+                done: count(cells.next()?),
+                expected: count(cells.next()?),
+                open_jobs: count(cells.next()?),
+            },
+            reached: u8::try_from(cells.next::<i32>()?).unwrap_or(0),
+            is_open: cells.next()?,
+            jobs: count(cells.next()?).saturating_add(1),
+        };
+        snapshot.trees.insert(root, tree);
+    }
+    Ok(())
+}
+
+/// The rest of a row of [`sql::LOAD_REPORTS`].
+fn kept_report(cells: &mut Cells<'_>) -> Result<KeptReport, Trouble> {
+    let (attempt, n, updated_at) = (cells.next()?, cells.next()?, Timestamp(cells.next()?));
+    let (done, expected): (Option<i64>, Option<i64>) = (cells.next()?, cells.next()?);
+    let open: Option<bool> = cells.next()?;
+    Ok(KeptReport {
+        attempt,
+        n,
+        updated_at,
+        sum: done.zip(expected).zip(open).map(|((done, expected), open)| Sum {
+            jobs_reported: 1,
+            done: count(done),
+            expected: count(expected),
+            open_jobs: u64::from(open),
+        }),
+    })
+}
+
+/// A count as it is kept; none is below zero.
+pub(crate) fn count(kept: i64) -> u64 {
+    u64::try_from(kept).unwrap_or(0)
 }
 
 /// With `locked`, servers count one after the other, so that they do not exceed together what an account may hold.

@@ -1,12 +1,13 @@
 //! Rows a plan changes.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::plan::{ChangedJob, GRANTS_MAX, NewArea, NewEvent, NewJobRow, Opening, Plan, Session};
-use crawlwire_progress::view::ProgressView;
 use crawlwire_progress::{Arrow, Job, JobKey, State, Timestamp};
 use serde::Serialize;
 use serde_json::json;
@@ -42,7 +43,7 @@ pub(crate) async fn plan(
         .await?;
     rows.all(sql::INSERT_EVENTS, plan.events.iter().map(|new| event(new, now)))
         .await?;
-    progress(&mut rows, plan).await?;
+    progress::write(&mut rows, plan, now).await?;
     checkpoints(&mut rows, plan, now).await?;
     tokens(&mut rows, plan, now).await?;
     errors(&mut rows, plan).await?;
@@ -445,27 +446,6 @@ fn event(new: &NewEvent, now: Timestamp) -> Event<'_> {
         attempt: new.attempt,
         session: new.session.as_deref(),
     }
-}
-
-/// The newest report of each job: one statement cannot write a row twice.
-async fn progress(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {
-    let mut newest = BTreeMap::<JobKey, &ProgressView>::new();
-    for (job, report) in &plan.progress {
-        let kept = newest.entry(*job).or_insert(report);
-        if (report.attempt, report.n) > (kept.attempt, kept.n) {
-            *kept = report;
-        }
-    }
-    let reports = newest.into_iter().map(|(job, report)| {
-        json!({
-            "job_id": job, "attempt": report.attempt, "n": report.n,
-            "overall_completion": report.overall_completion, "time_elapsed": report.time_elapsed,
-            "estimated_time_remaining": report.estimated_time_remaining,
-            "entities": json!(report.entities).to_string(), "updated_at": report.updated_at,
-        })
-    });
-    rows.some(sql::WRITE_PROGRESS, reports).await?;
-    Ok(())
 }
 
 async fn errors(rows: &mut Rows<'_>, plan: &Plan) -> Result<(), Trouble> {

@@ -8,10 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crawlwire_progress::admit::ClosedGate;
+use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::sums::{Totals, TreeView};
+use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
-    SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp, TokenKey};
 use crawlwire_protocol::AccessToken;
@@ -217,8 +219,24 @@ impl Store for SqlStore {
         self.query(read::events(&self.readers.all, job, paging))
     }
 
-    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
         self.query(read::progress(&self.readers.all, job))
+    }
+
+    fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
+        self.query(read::histories(&self.readers.all, job))
+    }
+
+    fn tree_progress(&self, root: JobKey) -> BoxFuture<'_, Result<Option<TreeView>, StoreError>> {
+        self.query(read::tree_progress(&self.readers.all, root))
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        self.query(read::totals(&self.readers.all))
+    }
+
+    fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
+        self.query(read::running(&self.readers.all))
     }
 
     fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {

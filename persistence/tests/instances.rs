@@ -9,10 +9,13 @@ use crawlwire_persistence::migration::Migrator;
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::store::{Holder, Paging, Rejection, Said};
+use crawlwire_progress::sums::Sum;
 use crawlwire_progress::{Epoch, Fence, Op, Outcome, Policy, SessionKey, SessionRef, State, Store, StoreError};
 use sea_orm::{ConnectionTrait, DbBackend};
 use sea_orm_migration::MigratorTrait;
-use support::{Kit, Peer, checkpoint, complete, create_token, moved, new_job, of_instance, on_both, said, start};
+use support::{
+    Kit, Peer, checkpoint, complete, create_token, moved, new_job, of_instance, on_both, report, said, start,
+};
 
 on_both!(
     what_was_settled_stays_settled_after_a_restart,
@@ -138,6 +141,8 @@ const OLD: &[&str] = &[
      '[]', '[]', 'running', 1, 2, 1, 0, 0, 1, 1, 1, {lease}, false, 0, 0, 0, 0, 'open', 1, 1)",
     "INSERT INTO job_events (job_id, at, arrows, status, fence, attempt) VALUES (3, 1, 'submit', 'queued', 0, 0)",
     "INSERT INTO job_counts (shard, status, jobs) VALUES (0, 'running', 1)",
+    "INSERT INTO job_progress (job_id, attempt, n, overall_completion, time_elapsed, entities, updated_at) VALUES \
+     (3, 1, 5, 0.25, 7, '[{\"entity_type\":\"issues\",\"total_discovered\":9,\"total_processed\":4}]', 1)",
     "INSERT INTO account_counts (account_id, shard, open, held) VALUES (1, 0, 1, 1)",
 ];
 
@@ -179,6 +184,15 @@ async fn a_database_of_the_version_before_goes_on(database: TestDatabase) {
         fence: Fence(1),
     };
     assert_eq!(kit.commit(checkpoint(job.key, &holder, "{}")).await, Outcome::Done);
+    // What it reported is there, and is counted in its tree with the next report.
+    let told = kit.store.progress(job.key).await.unwrap().unwrap();
+    assert_eq!((told.said.overall_completion, told.entities[0].done()), (0.25, 4));
+    assert_eq!(told.worker_at(), told.updated_at);
+    assert_eq!(kit.store.tree_progress(job.key).await.unwrap(), None);
+    kit.commit(Op::Progress(vec![(job.key, holder.lease(), report(6))]))
+        .await;
+    let tree = kit.store.tree_progress(job.key).await.unwrap().unwrap();
+    assert_eq!(tree.sum, Sum::of(report(6).work()));
     assert_eq!(
         moved(kit.commit(complete(job.key, &holder)).await).state,
         State::Completed
@@ -186,15 +200,16 @@ async fn a_database_of_the_version_before_goes_on(database: TestDatabase) {
     kit.submitted(new_job(5)).await;
     assert_eq!(kit.comes("i").await.leases, []);
 
-    // And back: what the older version knows stays. Two steps back there are no instances.
+    // And back: what the older versions know stays. Three steps back there are no instances.
     let mut kit = kit;
-    for (steps, epoch) in [(1, 2), (2, 1)] {
+    for (steps, epoch) in [(1, 2), (2, 3), (3, 1)] {
         kit.sql().close().await;
         let pool = kit.database().pool().await;
         Migrator::down(&pool, Some(steps)).await.unwrap();
         Migrator::up(&pool, None).await.unwrap();
         pool.close().await.unwrap();
         kit = kit.opened_again().await;
+        assert_eq!(kit.store.progress(job.key).await.unwrap().map(|it| it.n), Some(6));
         assert_eq!(kit.store.job("old").await.unwrap().unwrap().state, State::Completed);
         assert_eq!(kit.comes("i").await.session.epoch, Epoch(epoch));
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::store::{JobFilter, Paging, RedriveFilter};
-use crawlwire_progress::view::{JobView, ProgressView};
+use crawlwire_progress::track::Tracker;
+use crawlwire_progress::view::JobView;
 use crawlwire_progress::{AccountKey, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, Timestamp};
 use crawlwire_protocol::AccessToken;
 use proptest::prelude::*;
@@ -202,10 +203,11 @@ impl World {
                 let lost: Vec<_> = lost.into_iter().map(|lost| self.name_of(lost.key)).collect();
                 format!("lost {lost:?}")
             }
-            Outcome::Progressed { stale } => {
+            Outcome::Progressed { stale, passed } => {
                 let place = |key| self.jobs.iter().position(|(known, _)| *known == key);
                 let stale: Vec<_> = stale.into_iter().map(place).collect();
-                format!("stale {stale:?}")
+                let passed: Vec<_> = passed.iter().map(|it| (&it.root_id, it.percent)).collect();
+                format!("stale {stale:?}, passed {passed:?}")
             }
             other => format!("{other:?}"),
         }
@@ -244,7 +246,7 @@ impl World {
             let events = store.events(view.key, all).await.unwrap().items;
             let arrows: Vec<_> = events.iter().flat_map(|event| event.arrows.clone()).collect();
             let last = events.last().map(|event| (event.state, event.fence, event.attempt));
-            let progress: Option<ProgressView> = store.progress(view.key).await.unwrap();
+            let progress: Option<Tracker> = store.progress(view.key).await.unwrap();
             let token = match view.credential {
                 Some(credential) => store.token(credential).await.unwrap(),
                 None => None,

@@ -191,6 +191,16 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
                  WHERE p.id < jobs.id AND p.entity_id LIKE '%00') WHERE id % 3 = 0 AND entity_id NOT LIKE '%00' \
                  AND id > (SELECT min(id) FROM jobs WHERE entity_id LIKE '%00')";
     assert!(kit.database().execute(below).await.unwrap() > JOBS / 4);
+    for reports in [
+        "INSERT INTO job_progress (job_id, attempt, n, overall_completion, time_elapsed, entities, updated_at) \
+         SELECT id, 1, 1, 0.5, 1, '[]', 1 FROM jobs",
+        "INSERT INTO job_history (job_id, attempt, points) SELECT id, 1, '{}' FROM jobs",
+    ] {
+        assert_eq!(kit.database().execute(reports).await, Ok(JOBS));
+    }
+    let trees = "INSERT INTO tree_progress (root_id, jobs_reported, done, expected, open_jobs, reached, is_open, \
+                 updated_at) SELECT id, 1, 1, 1, 0, 0, tree_status = 'open', 1 FROM jobs WHERE parent_id IS NULL";
+    assert!(kit.database().execute(trees).await.unwrap() > JOBS / 4);
     let sessions = "INSERT INTO sessions (id, name, server, connected, capabilities, confirms, opened_at, \
                     lease_expires_at, instance_id, crawler_id, principal) SELECT id + 1000000, 'x', 'x', false, '{}', \
                     false, 1, id, public_id, 'x', 'x' FROM jobs";
@@ -202,6 +212,10 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
         let plans = kit.database().plans(500).await;
         assert!(plans.len() > 20);
         for (name, plan) in plans {
+            let rest = plan
+                .lines()
+                .find(|line| line.contains("Seq Scan on job_") || *line == "SCAN t");
+            assert_eq!(rest, None, "{name} (statistics: {statistics}):\n{plan}");
             // Nearly all of them are completed, which PostgreSQL knows.
             let every = ["[]", "[Completed]"]
                 .iter()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::track::Milestones;
+
 /// Every limit and time span that arrows and batches depend on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -35,6 +37,8 @@ pub struct Policy {
     pub account_held_max: Option<u64>,
     /// How long a session that can confirm has for it.
     pub want_timeout: Duration,
+    /// What jobs, their counters and trees are told to have passed.
+    pub milestones: Milestones,
     /// A guard that is left out, to show that tests notice.
     #[cfg(feature = "testing")]
     pub without: Option<Guard>,
@@ -84,6 +88,7 @@ impl Default for Policy {
             account_jobs_max: 1_000_000,
             account_held_max: None,
             want_timeout: Duration::from_secs(30),
+            milestones: Milestones::default(),
             #[cfg(feature = "testing")]
             without: None,
         }

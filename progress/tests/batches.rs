@@ -5,7 +5,8 @@ mod support;
 
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::store::{Op, Outcome};
-use crawlwire_progress::view::{AreaView, AuditView, JobView, ProgressView, SessionView};
+use crawlwire_progress::track::Tracker;
+use crawlwire_progress::view::{AreaView, AuditView, JobView, SessionView};
 use crawlwire_progress::{Job, Policy, Store};
 use proptest::prelude::*;
 
@@ -20,7 +21,7 @@ struct Everything {
     rows: Vec<Job>,
     views: Vec<JobView>,
     arrows: Vec<Vec<String>>,
-    progress: Vec<Option<ProgressView>>,
+    progress: Vec<Option<Tracker>>,
     tokens: Vec<Option<String>>,
     sessions: Vec<SessionView>,
     gates: Vec<ClosedGate>,

@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::{Ending, Op, Outcome, Rejection};
-use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::track::Tracker;
 use crawlwire_progress::{Arrow, Fence, JobKey, Policy, SessionKey, State, Store};
 
 use support::*;
@@ -22,7 +23,7 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
         ending: Ending::Completed {
             result: "{}".to_owned(),
         },
-        progress: Some(progress_view(9)),
+        progress: Some(Arc::new(tracker(9))),
     };
     let plan = world.store.plan_of(vec![
         claim(job, session),
@@ -50,7 +51,7 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
     );
     assert_eq!(event.session.as_deref(), Some(&*name_of(session)));
     assert!(plan.progress.iter().all(|(key, view)| *key == job && view.attempt == 1));
-    assert_eq!(plan.progress.last().unwrap().1.n, 9);
+    assert_eq!(plan.progress.values().next().unwrap().n, 9);
     assert_eq!(plan.backlog_change, -1);
     let facts = plan.outcomes.into_iter().filter_map(|outcome| match outcome {
         Outcome::Moved(fact) => Some((fact.arrow, fact.from, fact.state, fact.session)),
@@ -140,7 +141,7 @@ fn what_is_refused_leaves_no_trace() {
             job,
             holder: who.clone(),
             ending: Ending::Completed { result: String::new() },
-            progress: Some(progress_view(100)),
+            progress: Some(Arc::new(tracker(100))),
         };
         ops.extend([
             start(job, &who),
@@ -162,7 +163,7 @@ fn what_is_refused_leaves_no_trace() {
     assert!(plan.new_jobs.is_empty() && plan.sessions.is_empty() && plan.credentials.is_empty());
     assert_eq!(plan.backlog_change, 0);
     let without_effect = |outcome: &Outcome| match outcome {
-        Outcome::Progressed { stale } => stale.len() == 1,
+        Outcome::Progressed { stale, .. } => stale.len() == 1,
         outcome => matches!(outcome, Outcome::Refused(_)),
     };
     assert!(plan.outcomes.iter().all(without_effect), "{:?}", plan.outcomes);
@@ -177,7 +178,7 @@ fn a_late_report_is_dropped_and_a_good_one_gets_its_attempt() {
     assert_eq!(world.progress(job), None, "assigned, not started");
     world.store.apply(start(job, &first));
     world.store.apply(report(job, first.lease(), 2));
-    let kept = |world: &World| world.progress(job).map(|ProgressView { attempt, n, .. }| (attempt, n));
+    let kept = |world: &World| world.progress(job).map(|Tracker { attempt, n, .. }| (attempt, n));
     assert_eq!(kept(&world), Some((1, 2)));
     world.store.apply(report(job, first.lease(), 1));
     assert_eq!(kept(&world), Some((1, 2)), "an older one never replaces a newer");

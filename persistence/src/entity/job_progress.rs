@@ -13,9 +13,19 @@ pub struct Model {
     pub overall_completion: f64,
     pub time_elapsed: f64,
     pub estimated_time_remaining: Option<f64>,
-    /// Counts per kind of entity, as JSON.
+    /// Counters, as JSON.
     pub entities: String,
     pub updated_at: i64,
+    /// Ours; like all that follows, none in rows of earlier releases.
+    pub completion: Option<f64>,
+    /// Items that are processed, as they count in the tree.
+    pub done: Option<i64>,
+    /// Items there will be, as they count in the tree.
+    pub expected: Option<i64>,
+    /// Whether more may come than anybody can say.
+    pub open_totals: Option<bool>,
+    /// The rest of a tracker, as JSON.
+    pub kept: Option<String>,
 }
 
 /// Joins are written where they are needed.

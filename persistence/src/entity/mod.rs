@@ -12,5 +12,7 @@ pub mod gate;
 pub mod job;
 pub mod job_checkpoint;
 pub mod job_event;
+pub mod job_history;
 pub mod job_progress;
 pub mod session;
+pub mod tree_progress;

@@ -3,6 +3,7 @@
 mod m0001_engine;
 mod m0002_sessions;
 mod m0003_refusals;
+mod m0004_progress;
 
 use sea_orm::sea_query::{DynIden, IntoIden};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_engine::Migration),
             Box::new(m0002_sessions::Migration),
             Box::new(m0003_refusals::Migration),
+            Box::new(m0004_progress::Migration),
         ]
     }
 

@@ -272,6 +272,11 @@ pub(crate) fn hot(backend: DbBackend) -> Vec<(String, String)> {
     let mut texts = vec![
         ("ready".to_owned(), sql::READY.text(backend).replace("$1", asked)),
         ("held".to_owned(), sql::HELD.text(backend).replace("$1", held)),
+        (
+            "totals".to_owned(),
+            sql::TOTALS.text(backend).replace("$1", r#"'{"limit": 100}'"#),
+        ),
+        ("running".to_owned(), sql::RUNNING.text(backend).to_owned()),
         ("sessions".to_owned(), SESSIONS.replace("$1", "0").replace("$2", "100")),
     ];
     let parent = Some(JobKey(1));

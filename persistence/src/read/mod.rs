@@ -1,6 +1,7 @@
 //! Queries, on the pool.
 
 mod jobs;
+mod progress;
 mod records;
 
 use crawlwire_progress::Timestamp;
@@ -9,6 +10,7 @@ use crawlwire_progress::view::Page;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
 
 pub(crate) use self::jobs::*;
+pub(crate) use self::progress::*;
 pub(crate) use self::records::*;
 use crate::connection::Cells;
 use crate::error::Trouble;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::store::{Paging, TOKENS_MAX};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, Page, ProgressView, SessionView,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, Page, SessionView,
 };
 use crawlwire_progress::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, Timestamp, TokenKey};
 use crawlwire_protocol::AccessToken;
@@ -14,9 +14,7 @@ use serde_json::json;
 
 use super::{before, fetch, moment, one_more, page, statement, unreadable};
 use crate::connection::Cells;
-use crate::entity::{
-    area, audit, crawler_token, credential, error_report, job_checkpoint, job_event, job_progress, session,
-};
+use crate::entity::{area, audit, crawler_token, credential, error_report, job_checkpoint, job_event, session};
 use crate::error::Trouble;
 use crate::load::{gate, state};
 use crate::seal::Seal;
@@ -49,23 +47,6 @@ pub(crate) async fn events(
         })
         .collect::<Result<Vec<_>, Trouble>>()?;
     Ok(page(views, |view| view.id, paging))
-}
-
-pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Result<Option<ProgressView>, Trouble> {
-    let found = job_progress::Entity::find_by_id(job.0).one(database).await?;
-    found
-        .map(|row| {
-            Ok(ProgressView {
-                attempt: row.attempt,
-                n: row.n,
-                overall_completion: row.overall_completion,
-                time_elapsed: row.time_elapsed,
-                estimated_time_remaining: row.estimated_time_remaining,
-                entities: serde_json::from_str(&row.entities).map_err(|_| unreadable("job_progress.entities"))?,
-                updated_at: Timestamp(row.updated_at),
-            })
-        })
-        .transpose()
 }
 
 pub(crate) async fn checkpoint(database: &DatabaseConnection, job: JobKey) -> Result<Option<String>, Trouble> {

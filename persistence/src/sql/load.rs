@@ -204,6 +204,42 @@ pub(crate) const LOAD_LEASES: Sql = Sql {
     ),
 };
 
+/// Stored reports, as far as sums depend on them.
+pub(crate) const LOAD_REPORTS: Sql = Sql {
+    sqlite: concat!(
+        "SELECT job_id, attempt, n, updated_at, done, expected, open_totals FROM job_progress WHERE job_id IN ",
+        values!(sqlite "jobs" "bigint")
+    ),
+    postgres: concat!(
+        "SELECT job_id, attempt, n, updated_at, done, expected, open_totals FROM job_progress WHERE job_id = ",
+        values!(postgres "jobs" "bigint")
+    ),
+};
+
+/// Makes sure that trees are there to be locked. PostgreSQL only. Before any of them is locked, and in the order of keys:
+/// so two servers that come with the first reports of the same trees wait for each other and do not lock each other out.
+pub(crate) const BEGIN_TREES: &str = "INSERT INTO tree_progress (root_id, jobs_reported, done, expected, open_jobs, reached, is_open, updated_at) \
+     SELECT id, 0, 0, 0, 0, 0, false, 0 FROM (SELECT value::bigint AS id \
+     FROM json_array_elements_text($1::json->'begin') AS value) AS r \
+     WHERE NOT EXISTS (SELECT 1 FROM tree_progress WHERE root_id = id) ORDER BY id ON CONFLICT DO NOTHING";
+
+/// What trees add up to, by their roots; locked in the order of keys. On SQLite, where one writes, those of which nothing is
+/// kept have the number of their jobs all the same.
+pub(crate) const LOAD_TREES: Sql = Sql {
+    sqlite: concat!(
+        "SELECT j.id, coalesce(t.jobs_reported, 0), coalesce(t.done, 0), coalesce(t.expected, 0), \
+         coalesce(t.open_jobs, 0), coalesce(t.reached, 0), coalesce(t.is_open, 0), j.tree_jobs \
+         FROM jobs AS j LEFT JOIN tree_progress AS t ON t.root_id = j.id WHERE j.id IN ",
+        values!(sqlite "roots" "bigint")
+    ),
+    postgres: concat!(
+        "SELECT t.root_id, t.jobs_reported, t.done, t.expected, t.open_jobs, t.reached, t.is_open, j.tree_jobs \
+         FROM tree_progress AS t JOIN jobs AS j ON j.id = t.root_id WHERE t.root_id = ",
+        values!(postgres "roots" "bigint"),
+        " ORDER BY t.root_id FOR NO KEY UPDATE OF t"
+    ),
+};
+
 /// Tokens by name.
 pub(crate) const LOAD_TOKENS: Sql = Sql {
     sqlite: concat!(
@@ -335,4 +371,59 @@ pub(crate) const READY: Sql = Sql {
                FROM jobs WHERE status = 'queued' AND lane = lanes.lane \
                ORDER BY lane, due, id LIMIT ($1::json->>'per_lane')::bigint) AS best \
                ORDER BY best.lane, best.due, best.id",
+};
+
+/// What trees add up to: all together, each account's, and each host's. Looks at open trees only, and no sum is too large.
+macro_rules! totals {
+    ($open:literal, $sum:literal, $end:literal, $limit:literal) => {
+        concat!(
+            "WITH trees AS MATERIALIZED (SELECT a.name AS account, j.host AS host, j.tree_jobs + 1 AS jobs, \
+             t.jobs_reported, t.done, t.expected, t.open_jobs FROM ",
+            $open,
+            " LEFT JOIN accounts AS a ON a.id = j.account_id WHERE t.jobs_reported > 0) ",
+            totals!(@ "'fleet'", "CAST(NULL AS text)", "HAVING count(*) > 0", $sum, $end),
+            " UNION ALL SELECT * FROM (",
+            totals!(@ "'account'", "account", "GROUP BY account ORDER BY 4 DESC, 2 LIMIT ", $sum, $end),
+            $limit,
+            ") AS accounts UNION ALL SELECT * FROM (",
+            totals!(@ "'host'", "host", "GROUP BY host ORDER BY 4 DESC, 2 LIMIT ", $sum, $end),
+            $limit,
+            ") AS hosts"
+        )
+    };
+    (@ $kind:literal, $name:literal, $tail:literal, $sum:literal, $end:literal) => {
+        concat!(
+            "SELECT ", $kind, " AS kind, ", $name, " AS name, count(*) AS trees, ",
+            $sum, "jobs", $end, " AS jobs, ", $sum, "jobs_reported", $end, " AS jobs_reported, ",
+            $sum, "done", $end, " AS done, ", $sum, "expected", $end, " AS expected, ",
+            $sum, "open_jobs", $end, " AS open_jobs FROM trees ", $tail
+        )
+    };
+}
+
+pub(crate) const TOTALS: Sql = Sql {
+    sqlite: totals!(
+        "tree_progress AS t INDEXED BY idx_tree_progress_open CROSS JOIN jobs AS j ON j.id = t.root_id AND t.is_open",
+        "CAST(min(total(",
+        "), 9e18) AS INTEGER)",
+        "$1->>'limit'"
+    ),
+    // An array is looked up by key whatever the planner expects of the trees.
+    postgres: totals!(
+        "tree_progress AS t JOIN jobs AS j ON j.id = t.root_id AND t.is_open \
+         AND j.id = ANY (ARRAY (SELECT root_id FROM tree_progress WHERE is_open))",
+        "least(sum(",
+        "), 9e18)::bigint",
+        "($1::json->>'limit')::bigint"
+    ),
+};
+
+/// How many running jobs have reported in their attempt, and what their crawlers' completions add up to.
+pub(crate) const RUNNING: Sql = Sql {
+    sqlite: "SELECT count(*), total(p.overall_completion) FROM jobs AS j INDEXED BY idx_jobs_session \
+             CROSS JOIN job_progress AS p ON p.job_id = j.id AND p.attempt = j.attempt \
+             WHERE j.session_id IS NOT NULL AND j.status = 'running'",
+    postgres: "SELECT count(*), coalesce(sum(p.overall_completion), 0) FROM jobs AS j \
+               JOIN job_progress AS p ON p.job_id = j.id AND p.attempt = j.attempt \
+               WHERE j.session_id IS NOT NULL AND j.status = 'running'",
 };

@@ -199,7 +199,12 @@ pub(crate) fn hot(size: i64) -> Vec<(&'static str, Sql, String)> {
         ("update sessions", UPDATE_SESSIONS, rows.clone()),
         ("write checkpoints", WRITE_CHECKPOINTS, rows.clone()),
         ("insert events", INSERT_EVENTS, rows.clone()),
-        ("write progress", WRITE_PROGRESS, rows),
+        ("write progress", WRITE_PROGRESS, rows.clone()),
+        ("write history", WRITE_HISTORY, rows.clone()),
+        ("thin history", THIN_HISTORY, rows.clone()),
+        ("write trees", WRITE_TREES, rows),
+        ("load reports", LOAD_REPORTS, json!({"jobs": ids}).to_string()),
+        ("load trees", LOAD_TREES, json!({"roots": ids}).to_string()),
         ("forget sessions", FORGET_SESSIONS, json!({"before": 0}).to_string()),
     ]
 }

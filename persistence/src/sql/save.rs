@@ -148,10 +148,41 @@ pub(crate) const WRITE_PROGRESS: Sql = insert!(
     "ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, n = excluded.n, \
      overall_completion = excluded.overall_completion, time_elapsed = excluded.time_elapsed, \
      estimated_time_remaining = excluded.estimated_time_remaining, entities = excluded.entities, \
-     updated_at = excluded.updated_at \
+     updated_at = excluded.updated_at, completion = excluded.completion, done = excluded.done, \
+     expected = excluded.expected, open_totals = excluded.open_totals, kept = excluded.kept \
      WHERE (excluded.attempt, excluded.n) > (job_progress.attempt, job_progress.n)",
     job_id "bigint", attempt "integer", n "bigint", overall_completion "double precision",
-    time_elapsed "double precision", estimated_time_remaining "double precision", entities "text", updated_at "bigint"
+    time_elapsed "double precision", estimated_time_remaining "double precision", entities "text", updated_at "bigint",
+    completion "double precision", done "bigint", expected "bigint", open_totals "boolean", kept "text"
+);
+
+/// How attempts went.
+pub(crate) const WRITE_HISTORY: Sql = insert!(
+    "job_history",
+    "ON CONFLICT (job_id, attempt) DO UPDATE SET points = excluded.points",
+    job_id "bigint", attempt "integer", points "text"
+);
+
+/// Attempts that are so long ago that nobody compares them.
+pub(crate) const THIN_HISTORY: Sql = Sql {
+    sqlite: "DELETE FROM job_history WHERE (job_id, attempt) IN (\
+             SELECT h.job_id, h.attempt FROM json_each($1) AS r CROSS JOIN job_history AS h \
+             ON h.job_id = r.value->>'job_id' AND h.attempt <= r.value->>'until')",
+    postgres: concat!(
+        "DELETE FROM job_history USING ",
+        rows!(postgres, job_id "bigint", until "integer"),
+        " WHERE job_history.job_id = r.job_id AND job_history.attempt <= r.until"
+    ),
+};
+
+/// What trees add up to. The rows are locked, or nobody else writes.
+pub(crate) const WRITE_TREES: Sql = insert!(
+    "tree_progress",
+    "ON CONFLICT (root_id) DO UPDATE SET jobs_reported = excluded.jobs_reported, done = excluded.done, \
+     expected = excluded.expected, open_jobs = excluded.open_jobs, reached = excluded.reached, \
+     is_open = excluded.is_open, updated_at = excluded.updated_at",
+    root_id "bigint", jobs_reported "bigint", done "bigint", expected "bigint", open_jobs "bigint", reached "integer",
+    is_open "boolean", updated_at "bigint"
 );
 
 pub(crate) const WRITE_CHECKPOINTS: Sql = insert!(

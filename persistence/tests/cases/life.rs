@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::Rejection;
-use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::track::Tracker;
 use crawlwire_progress::{Arrow, CredentialKey, Fence, JobKey, Op, Outcome, PauseReason, State};
 
 use super::{refused, steps};
@@ -238,9 +238,9 @@ pub(crate) async fn an_older_report_never_replaces_a_newer(kit: Kit) {
     kit.commit(reports(&[5, 7, 6])).await;
     assert_eq!(
         kept().await,
-        Some(ProgressView {
+        Some(Tracker {
             attempt: 1,
-            ..report(7)
+            ..Tracker::clone(&report(7))
         })
     );
     kit.commit(reports(&[3])).await;

@@ -11,7 +11,7 @@ use crate::machine::step::{Answer, Fact, Opened, Said, Step};
 pub(crate) type Label = (&'static str, &'static str);
 
 /// How often each must be taken in a run.
-pub(crate) const ENOUGH: u32 = 100;
+pub(crate) const ENOUGH: u32 = 60;
 
 /// Every refusal, and everything else besides arrows, that a store can answer. The one left out needs a thousand closed
 /// gates.
@@ -54,7 +54,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
             "over_budget account",
         ],
     ),
-    ("report", &["stale", "kept"]),
+    ("report", &["stale", "kept", "milestone"]),
+    ("tree", &["whole"]),
     ("renew", &["lost", "renewed"]),
     ("cancel", &["not_found", "already_so", "job_ended"]),
     ("pause", &["not_found", "already_so", "job_ended", "cancelling"]),
@@ -78,7 +79,11 @@ pub(crate) fn required() -> impl Iterator<Item = Label> {
 }
 
 fn of_fact(fact: &Fact) -> Vec<Label> {
-    vec![("arrow", fact.arrow.as_str()), (way(fact.arrow), fact.state.as_str())]
+    let mut labels = vec![("arrow", fact.arrow.as_str()), (way(fact.arrow), fact.state.as_str())];
+    if fact.passed.iter().any(|(_, percent)| *percent == 100) {
+        labels.push(("tree", "whole"));
+    }
+    labels
 }
 
 /// Where an arrow leads, for those that lead to several places: counted, so that the table shows it.
@@ -112,7 +117,9 @@ pub(crate) fn labels(step: &Step, answer: &Answer) -> Vec<Label> {
             words.chain(facts.flat_map(of_fact)).collect()
         }
         Answer::Renewed(lost) => vec![(op, if lost.is_empty() { "renewed" } else { "lost" })],
-        Answer::Reported(stale) => vec![(op, if stale.is_empty() { "kept" } else { "stale" })],
+        Answer::Reported(stale, _) if !stale.is_empty() => vec![(op, "stale")],
+        Answer::Reported(_, passed) if passed.is_empty() => vec![(op, "kept")],
+        Answer::Reported(..) => vec![(op, "kept"), (op, "milestone")],
         Answer::Gone(0) => vec![(op, "nothing")],
         Answer::Gone(_) => vec![(op, "gone")],
         Answer::Opened(Opened { epoch: 1, .. }) => vec![(op, "new")],

@@ -168,7 +168,7 @@ impl Draw<'_> {
     fn candidate(&mut self, world: &World) -> Step {
         let fresh = world.numbers;
         let (jobs, alive) = (world.jobs.len(), self.alive(world).len());
-        match self.below(115) {
+        match self.below(118) {
             0..6 if jobs < JOBS => self.submission(fresh),
             6..9 if alive < SESSIONS => self.opening(fresh),
             9..26 if alive == 0 => self.opening(fresh),
@@ -181,7 +181,7 @@ impl Draw<'_> {
             43 => Step::Complete(
                 self.job(world, Job::is_held),
                 self.speaker(world),
-                chance!(self, 1 of 2).then(|| i64::from(self.below(9))),
+                chance!(self, 1 of 2).then(|| self.report()),
             ),
             44..47 => Step::Fail {
                 job: self.job(world, Job::is_held),
@@ -194,10 +194,10 @@ impl Draw<'_> {
             54..57 => self.adoption(world),
             57 => Step::Delete(self.job(world, |job| job.parent.is_some() || !job.ended())),
             58..71 | 109..115 => self.discovery(world, fresh),
-            71..73 => Step::Report(
+            71..73 | 115..118 => Step::Report(
                 self.job(world, |job| job.state == State::Running),
                 self.speaker(world),
-                i64::from(self.below(9)),
+                self.report(),
             ),
             73..77 => self.renewal(world),
             77 => Step::Disconnect(self.session(world), self.behind()),
@@ -208,6 +208,12 @@ impl Draw<'_> {
             102..105 => self.own(world),
             _ => self.speech(world),
         }
+    }
+
+    /// The number of a report: often one of a few, so that it is late.
+    fn report(&mut self) -> i64 {
+        let of = if chance!(self, 1 of 2) { 9 } else { 60 };
+        i64::from(self.below(of))
     }
 
     fn alive(&self, world: &World) -> Vec<SessionNo> {

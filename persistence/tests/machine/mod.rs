@@ -10,6 +10,7 @@ pub(crate) mod said;
 pub(crate) mod smaller;
 pub(crate) mod step;
 pub(crate) mod store;
+pub(crate) mod sums;
 pub(crate) mod time;
 pub(crate) mod trees;
 pub(crate) mod wait;

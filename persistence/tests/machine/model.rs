@@ -1,6 +1,8 @@
 //! A job's life, told once more and as plainly as possible: the reference that the engine is held against. It shares words
 //! with the engine (states, arrows, refusals), and none of its decisions.
 
+use std::collections::BTreeMap;
+
 use crawlwire_progress::job::JobLimits;
 use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::{Arrow, PauseReason, State, TreeStatus, Want};
@@ -90,8 +92,10 @@ pub(crate) struct Job {
     /// Whose words stand as its error: `crawler`, or the arrow that ended the attempt.
     pub(crate) error: Option<&'static str>,
     pub(crate) has_result: bool,
-    /// Attempt and number of the newest report.
-    pub(crate) report: Option<(i32, i64)>,
+    /// The number of the newest report of each attempt.
+    pub(crate) reports: BTreeMap<i32, i64>,
+    /// The highest milestone of the tree, at its root.
+    pub(crate) reached: u8,
     /// How far it got, as was last said.
     pub(crate) checkpoint: Option<u8>,
     pub(crate) tree_status: TreeStatus,

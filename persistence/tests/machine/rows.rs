@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crawlwire_progress::admit::Gate;
 use crawlwire_progress::job::{JobLimits, Tree};
 use crawlwire_progress::store::NewJob;
-use crawlwire_progress::view::{JobSpec, JobView, ProgressView};
+use crawlwire_progress::view::{JobSpec, JobView};
 use crawlwire_progress::{Arrow, PauseReason, State, Timestamp, Want};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
@@ -129,18 +129,6 @@ pub(crate) fn found(entity: u8, priority: f64) -> DiscoveredJob {
         entity_name: entity.to_string(),
         priority,
         estimated_size: None,
-    }
-}
-
-pub(crate) fn progress(n: i64) -> ProgressView {
-    ProgressView {
-        attempt: 0,
-        n,
-        overall_completion: 0.5,
-        time_elapsed: 1.5,
-        estimated_time_remaining: None,
-        entities: Vec::new(),
-        updated_at: Timestamp(n),
     }
 }
 

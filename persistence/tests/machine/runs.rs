@@ -59,6 +59,7 @@ fn policy(rules: &Rules, without: Option<Guard>) -> Policy {
         account_held_max: Some(rules.held_max as u64),
         want_timeout: span(rules.want_timeout),
         without,
+        ..Policy::default()
     }
 }
 

@@ -187,6 +187,8 @@ pub(crate) struct Fact {
     pub(crate) attempt: i32,
     pub(crate) session: Option<SessionNo>,
     pub(crate) at: i64,
+    /// Milestones that its tree passed by it: the root, and percent.
+    pub(crate) passed: Vec<(JobNo, u8)>,
 }
 
 /// A session that was opened, perhaps again.
@@ -221,7 +223,8 @@ pub(crate) enum Answer {
     Facts(Vec<Fact>),
     Discovered(Vec<(&'static str, Option<Fact>)>),
     Renewed(Vec<SessionNo>),
-    Reported(Vec<JobNo>),
+    /// Those that came too late, and milestones that trees passed.
+    Reported(Vec<JobNo>, Vec<(JobNo, u8)>),
     Gone(usize),
     Done,
     Refused(&'static str),

@@ -14,10 +14,11 @@ use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 
 use crate::machine::rows::{
-    Row, account_name, cursor, found, gate, job_name, keeps_the_rules, new_job, number, progress, replayed,
-    server_name, session_name, target_name, word,
+    Row, account_name, cursor, found, gate, job_name, keeps_the_rules, new_job, number, replayed, server_name,
+    session_name, target_name, word,
 };
 use crate::machine::step::{Answer, Asked, Fact, JobNo, Opened, Said, SessionNo, Step};
+use crate::machine::sums::{self, percents, progress};
 use crate::machine::world::World;
 
 pub(crate) type Checked = Result<(), TestCaseError>;
@@ -76,6 +77,7 @@ impl<S: Server> Engine<S> {
         if self.followed.is_multiple_of(S::ASKED_EVERY) {
             self.compare_queue(world, store).await?;
             self.compare_sessions(world, store).await?;
+            sums::compare_totals(world, store).await?;
         }
         Ok(())
     }
@@ -287,8 +289,9 @@ impl<S: Server> Engine<S> {
             Outcome::Renewed { lost } => {
                 Answer::Renewed(lost.iter().filter_map(|lost| self.session_no(lost.key)).collect())
             }
-            Outcome::Progressed { stale } => {
-                Answer::Reported(stale.into_iter().filter_map(|key| self.job_no(key)).collect())
+            Outcome::Progressed { stale, passed } => {
+                let stale = stale.into_iter().filter_map(|key| self.job_no(key));
+                Answer::Reported(stale.collect(), percents(&passed))
             }
             Outcome::Deleted { jobs, more: false } | Outcome::Pruned { jobs, more: false, .. } => Answer::Gone(jobs),
             Outcome::Done => Answer::Done,
@@ -332,6 +335,7 @@ impl<S: Server> Engine<S> {
             attempt: fact.attempt,
             session: fact.session.and_then(|key| self.session_no(key)),
             at: fact.at.0,
+            passed: percents(&fact.passed),
         }
     }
 
@@ -363,7 +367,7 @@ impl<S: Server> Engine<S> {
         let mut kept = store.counts().await.map_err(broken)?;
         kept.retain(|_, count| *count != 0);
         prop_assert_eq!(kept, counts);
-        Ok(())
+        sums::compare_trees(world, |root| self.key(root), store).await
     }
 
     /// What is queued, in the order in which it is given out, and what holds it back.
@@ -477,8 +481,7 @@ impl<S: Server> Engine<S> {
                 job.no,
                 job.history
             );
-            let report = store.progress(key).await.map_err(broken)?.map(|it| (it.attempt, it.n));
-            prop_assert_eq!(report, job.report, "job {}", job.no);
+            sums::compare_reports(job, key, store).await?;
             let kept = store.checkpoint(key).await.map_err(broken)?;
             prop_assert_eq!(kept, job.checkpoint.map(cursor), "job {}", job.no);
         }
@@ -494,6 +497,6 @@ impl<S: Server> Engine<S> {
     }
 }
 
-fn broken(error: crawlwire_progress::StoreError) -> TestCaseError {
+pub(crate) fn broken(error: crawlwire_progress::StoreError) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }

@@ -146,11 +146,13 @@ impl World {
             Step::Claim { job, session, .. } => self.claim(*job, *session, asked.epochs[0]),
             Step::Start(job, _) => self.moved(*job, |job| job.start(lease, &rules, now)),
             Step::Complete(job, _, report) => {
-                let answer = self.moved(*job, |job| job.complete(lease, &rules, now))?;
+                let mut fact = self.arrow(*job, |job| job.complete(lease, &rules, now))?;
                 if let Some(n) = report {
                     self.report(*job, *n);
                 }
-                Ok(answer)
+                self.settle();
+                fact.passed = self.pass_milestones(*job);
+                Ok(Answer::Moved(fact))
             }
             Step::Fail { job, recoverable, .. } => {
                 let free = self
@@ -171,9 +173,9 @@ impl World {
             Step::Report(job, _, n) => Ok(match self.runs_under(*job, lease) {
                 Ok(_) => {
                     self.report(*job, *n);
-                    Answer::Reported(Vec::new())
+                    Answer::Reported(Vec::new(), self.pass_milestones(*job))
                 }
-                Err(_) => Answer::Reported(vec![*job]),
+                Err(_) => Answer::Reported(vec![*job], Vec::new()),
             }),
             Step::Act(job, act) => self.act(*job, *act),
             Step::CancelTree(root) => {
@@ -225,17 +227,12 @@ impl World {
             attempt: job.attempt,
             session: job.session.or(before),
             at: self.now,
+            passed: Vec::new(),
         })
     }
 
     fn moved(&mut self, no: JobNo, take: impl FnOnce(&mut Job) -> Result<Arrow, Refusal>) -> Done {
         self.arrow(no, take).map(Answer::Moved)
-    }
-
-    fn report(&mut self, no: JobNo, n: i64) {
-        if let Some(job) = self.job_mut(no) {
-            job.report = job.report.max(Some((job.attempt, n)));
-        }
     }
 
     /// Many rows are chosen by a condition when a transaction begins, before the operations that share it. Which those
@@ -334,7 +331,8 @@ impl World {
             priority,
             error: None,
             has_result: false,
-            report: None,
+            reports: std::collections::BTreeMap::new(),
+            reached: 0,
             checkpoint: None,
             tree_status: TreeStatus::Open,
             settled_at: None,
@@ -440,6 +438,7 @@ impl World {
                 attempt: 0,
                 session: None,
                 at: self.now,
+                passed: Vec::new(),
             };
             verdicts.push((verdict, Some(fact)));
         }

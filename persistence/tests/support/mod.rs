@@ -11,7 +11,8 @@ use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{Act, Ending, Holder, NewInstance, NewJob, NewSession, Opened, ReadyQuery, Said};
-use crawlwire_progress::view::{JobSpec, JobView, ProgressView, ReadyJob};
+use crawlwire_progress::track::{self, Tracker};
+use crawlwire_progress::view::{JobSpec, JobView, ReadyJob};
 use crawlwire_progress::{Arrow, Epoch, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, SessionRef, Store};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
@@ -439,16 +440,16 @@ pub(crate) fn discover(parent: JobKey, holder: &Holder, prefix: &str, entities: 
     }
 }
 
-pub(crate) fn report(n: i64) -> ProgressView {
-    ProgressView {
-        attempt: 0,
+pub(crate) fn report(n: i64) -> Arc<Tracker> {
+    Arc::new(Tracker {
         n,
-        overall_completion: 0.1 + n as f64 / 1000.0,
-        time_elapsed: 1234.5,
-        estimated_time_remaining: None,
-        entities: Vec::new(),
-        updated_at: crawlwire_progress::Timestamp(n),
-    }
+        said: track::Said {
+            overall_completion: 0.1 + n as f64 / 1000.0,
+            time_elapsed: 1234.5,
+            estimated_time_remaining: None,
+        },
+        ..Tracker::begin(0, None, crawlwire_progress::Timestamp(n))
+    })
 }
 
 pub(crate) fn token(text: &str) -> Option<AccessToken> {

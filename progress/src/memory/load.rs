@@ -7,9 +7,13 @@ use crawlwire_protocol::AccessToken;
 use super::tables::{JobRow, Tables};
 use crate::ids::{AccountKey, JobKey, Timestamp};
 use crate::job::{PauseReason, State, TreeStatus};
-use crate::plan::{AccountCounts, Credential, Needs, Selected, Selection, Snapshot, Tokens};
+use crate::plan::{
+    AccountCounts, Credential, KeptReport, LoadedJob, Needs, Selected, Selection, Snapshot, Tokens, TreeProgress,
+    all_jobs,
+};
 use crate::policy::Policy;
 use crate::store::{RedriveFilter, SELECTED_MAX, SWEEP_MAX};
+use crate::sums::Sum;
 
 impl Tables {
     pub(super) fn load(&self, needs: &Needs, now: Timestamp, policy: &Policy) -> Snapshot {
@@ -86,8 +90,37 @@ impl Tables {
                 .flat_map(old)
                 .take(SELECTED_MAX)
                 .collect(),
+            reports: needs
+                .reports
+                .iter()
+                .filter_map(|key| Some((*key, self.kept_report(*key)?)))
+                .collect(),
+            trees: self.trees_of(needs, &jobs),
             jobs,
         }
+    }
+
+    fn kept_report(&self, key: JobKey) -> Option<KeptReport> {
+        let report = self.progress.get(&key)?;
+        Some(KeptReport {
+            attempt: report.attempt,
+            n: report.n,
+            updated_at: report.updated_at,
+            sum: Some(Sum::of(report.work())),
+        })
+    }
+
+    fn trees_of(&self, needs: &Needs, jobs: &BTreeMap<JobKey, LoadedJob>) -> BTreeMap<JobKey, TreeProgress> {
+        let reporting = needs.reports.iter().filter_map(|key| jobs.get(key));
+        let settling = jobs.values().filter(|_| needs.settles);
+        let roots: BTreeSet<_> = reporting.chain(settling).map(|loaded| loaded.lineage.root).collect();
+        let kept = |root: JobKey| {
+            let row = self.jobs.get(&root)?;
+            let tree = self.trees.get(&root).map(|(tree, _)| *tree).unwrap_or_default();
+            let jobs = all_jobs(row.loaded.tree.jobs);
+            Some((root, TreeProgress { jobs, ..tree }))
+        };
+        roots.into_iter().filter_map(kept).collect()
     }
 
     /// Named jobs, chosen ones, those that time has something to say about, and ancestors where needed.

@@ -15,15 +15,17 @@ use self::tables::Tables;
 use crate::admit::ClosedGate;
 use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::{Job, State};
+use crate::live::AggregateProgress;
 use crate::plan::{Needs, Plan, plan};
 use crate::policy::Policy;
 use crate::retry::chance;
 use crate::store::{
     BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, TOKENS_MAX, Ticket,
 };
+use crate::sums::{Totals, TreeView};
+use crate::track::{History, Tracker};
 use crate::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
-    SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 
 /// Tells the time. The store has no clock of its own.
@@ -175,8 +177,51 @@ impl Store for MemoryStore {
         })
     }
 
-    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
-        Box::pin(async move { Ok(self.tables().progress.get(&job).cloned()) })
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
+        Box::pin(async move { Ok(self.tables().progress.get(&job).map(|report| Tracker::clone(report))) })
+    }
+
+    fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let of_job = tables.histories.range((job, i32::MIN)..=(job, i32::MAX));
+            Ok(of_job
+                .map(|((_, attempt), history)| (*attempt, history.clone()))
+                .collect())
+        })
+    }
+
+    fn tree_progress(&self, root: JobKey) -> BoxFuture<'_, Result<Option<TreeView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            Ok(tables.trees.get(&root).map(|(tree, updated_at)| TreeView {
+                sum: tree.sum,
+                reached: tree.reached,
+                updated_at: *updated_at,
+            }))
+        })
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        Box::pin(async move { Ok(self.tables().totals()) })
+    }
+
+    fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let running = tables.jobs.values().map(|row| &row.loaded.job);
+            let running = running.filter(|job| job.state == State::Running);
+            let said: Vec<_> = running
+                .filter_map(|job| {
+                    tables
+                        .progress
+                        .get(&job.key)
+                        .filter(|report| report.attempt == job.attempt)
+                })
+                .map(|report| report.said.overall_completion)
+                .collect();
+            Ok(AggregateProgress::of(said.len(), said.iter().sum()))
+        })
     }
 
     fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>> {

@@ -1,16 +1,19 @@
 //! The tables.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crawlwire_protocol::AccessToken;
 
 use crate::admit::{Capabilities, ClosedGate};
 use crate::ids::{AccountKey, JobKey, SessionKey, Timestamp, TokenKey};
-use crate::plan::{Credential, LoadedJob, NewCheckpoint, NewJobRow, Session};
+use crate::plan::{Credential, LoadedJob, NewCheckpoint, NewJobRow, Session, TreeProgress, all_jobs};
 use crate::store::{NewInstance, OwnLease};
+use crate::sums::{SCOPES_MAX, ScopeSum, Totals};
+use crate::track::{History, Tracker};
 use crate::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, JobSpec, JobView, ProgressView, ReadyJob,
-    SessionView,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, JobSpec, JobView, ReadyJob, SessionView,
 };
 
 pub(super) struct JobRow {
@@ -93,7 +96,10 @@ pub(super) struct Tables {
     pub(super) sessions: BTreeMap<SessionKey, SessionRow>,
     pub(super) accounts: BTreeMap<String, AccountKey>,
     pub(super) credentials: BTreeMap<(AccountKey, String), (Credential, AccessToken)>,
-    pub(super) progress: BTreeMap<JobKey, ProgressView>,
+    pub(super) progress: BTreeMap<JobKey, Arc<Tracker>>,
+    pub(super) histories: BTreeMap<(JobKey, i32), History>,
+    /// What trees add up to, and since when.
+    pub(super) trees: BTreeMap<JobKey, (TreeProgress, Timestamp)>,
     pub(super) checkpoints: BTreeMap<JobKey, NewCheckpoint>,
     pub(super) tokens: BTreeMap<TokenKey, CrawlerToken>,
     pub(super) errors: Vec<ErrorView>,
@@ -139,6 +145,34 @@ impl Tables {
         own.map(LoadedJob::lease).collect()
     }
 
+    /// What the trees add up to that are open and have reported.
+    pub(super) fn totals(&self) -> Totals {
+        let (mut accounts, mut hosts) = (BTreeMap::new(), BTreeMap::new());
+        let mut totals = Totals::default();
+        for (root, (tree, _)) in &self.trees {
+            let Some(row) = self.jobs.get(root).filter(|_| tree.is_open) else {
+                continue;
+            };
+            let one = ScopeSum {
+                trees: 1,
+                jobs: all_jobs(row.loaded.tree.jobs),
+                sum: tree.sum,
+            };
+            let account = self
+                .accounts
+                .iter()
+                .find(|(_, key)| **key == row.loaded.lineage.account);
+            totals.fleet = totals.fleet + one;
+            let name = account.map(|(name, _)| name.clone()).unwrap_or_default();
+            for (scopes, name) in [(&mut accounts, name), (&mut hosts, row.loaded.host.clone())] {
+                let scope: &mut ScopeSum = scopes.entry(name).or_default();
+                *scope = *scope + one;
+            }
+        }
+        (totals.accounts, totals.hosts) = (largest(accounts), largest(hosts));
+        totals
+    }
+
     pub(super) fn view(&self, row: &JobRow) -> JobView {
         let LoadedJob { job, lineage, .. } = &row.loaded;
         let public_id = |key: JobKey| self.jobs.get(&key).map(|row| row.loaded.public_id.clone());
@@ -177,4 +211,11 @@ impl Tables {
             error: row.error.clone(),
         }
     }
+}
+
+fn largest(scopes: BTreeMap<String, ScopeSum>) -> Vec<(String, ScopeSum)> {
+    let mut scopes: Vec<_> = scopes.into_iter().collect();
+    scopes.sort_by_key(|(_, scope)| Reverse(scope.jobs));
+    scopes.truncate(SCOPES_MAX);
+    scopes
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::tables::{JobRow, SessionRow, Tables};
-use crate::JobKey;
 use crate::ids::Timestamp;
 use crate::plan::{Credential, CredentialWrite, NewArea, NewEvent, NewToken, Opening, Plan, Recovery};
-use crate::store::Outcome;
-use crate::view::{AreaView, AuditView, CrawlerToken, ErrorRow, ErrorView, EventView, ProgressView};
+use crate::store::{HISTORIES_MAX, Outcome};
+use crate::view::{AreaView, AuditView, CrawlerToken, ErrorRow, ErrorView, EventView};
 
 impl Tables {
     /// Writes what the plan says, in its order, and gives the answers.
@@ -54,9 +53,14 @@ impl Tables {
             }
         }
         plan.events.into_iter().for_each(|it| self.add_event(it, now));
-        plan.progress
-            .into_iter()
-            .for_each(|(job, it)| self.keep_progress(job, it));
+        self.progress.extend(plan.progress);
+        for ((job, attempt), tracker) in plan.histories {
+            self.histories.insert((job, attempt), tracker.history.clone());
+            self.histories
+                .retain(|(of, kept), _| *of != job || attempt - *kept < HISTORIES_MAX);
+        }
+        self.trees
+            .extend(plan.trees.into_iter().map(|(root, tree)| (root, (tree, now))));
         self.checkpoints.extend(plan.checkpoints);
         for new in plan.new_tokens {
             self.add_token(new, now);
@@ -87,6 +91,8 @@ impl Tables {
         for (job, _) in plan.deleted {
             self.jobs.remove(&job);
             self.progress.remove(&job);
+            self.histories.retain(|(of, _), _| *of != job);
+            self.trees.remove(&job);
             self.checkpoints.remove(&job);
             self.events.retain(|(of, _)| *of != job);
         }
@@ -136,13 +142,6 @@ impl Tables {
         };
         self.credentials
             .insert((write.account, write.host), (credential, write.token));
-    }
-
-    fn keep_progress(&mut self, job: JobKey, progress: ProgressView) {
-        let newer = |old: &ProgressView| (progress.attempt, progress.n) > (old.attempt, old.n);
-        if self.progress.get(&job).is_none_or(newer) {
-            self.progress.insert(job, progress);
-        }
     }
 
     fn add_token(&mut self, new: NewToken, now: Timestamp) {

@@ -11,7 +11,7 @@ use crate::job::{Arrow, Job, State};
 use crate::lifecycle::{Event, Lease, Refusal, apply};
 use crate::policy::{Guard, Policy};
 use crate::store::{Ending, Fact, Holder, NewSession, Op, Outcome};
-use crate::view::ProgressView;
+use crate::track::Tracker;
 
 /// Sessions are remembered this long after they ended, for people who look at last night.
 const FORGET_SESSIONS_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -37,6 +37,7 @@ pub fn plan(
         stirred: BTreeSet::new(),
         opened: BTreeMap::new(),
         areas: BTreeMap::new(),
+        counted: BTreeSet::new(),
         plan: Plan::default(),
     };
     for op in ops {
@@ -68,6 +69,8 @@ pub(super) struct Batch<'a> {
     pub(super) opened: BTreeMap<SessionKey, (NewSession, bool)>,
     /// Places that were found, by what makes them the same (host, kind, entity), for each account; the newest words stay.
     pub(super) areas: BTreeMap<(String, &'static str, String), BTreeMap<AccountKey, NewArea>>,
+    /// Roots of trees whose sum or milestone changed.
+    pub(super) counted: BTreeSet<JobKey>,
     pub(super) plan: Plan,
 }
 
@@ -208,7 +211,7 @@ impl Batch<'_> {
         gates.any(|closed| kind(&closed.gate) && closed.bars(account, host, self.now))
     }
 
-    fn end(&mut self, key: JobKey, holder: Holder, ending: Ending, progress: Option<ProgressView>) -> Outcome {
+    fn end(&mut self, key: JobKey, holder: Holder, ending: Ending, progress: Option<Arc<Tracker>>) -> Outcome {
         let lease = holder.lease();
         let event = match &ending {
             Ending::Completed { .. } => Event::Complete(lease),
@@ -218,23 +221,21 @@ impl Batch<'_> {
                 free: self.has_bad_credentials(key),
             },
         };
-        let outcome = self.moved(key, event, Some(holder));
-        if let (Outcome::Moved(fact), Some(touched)) = (&outcome, self.touched.get_mut(&key)) {
+        let mut fact = match self.take(key, event, Some(holder.name)) {
+            Ok(fact) => fact,
+            Err(refusal) => return Outcome::Refused(refusal.into()),
+        };
+        if let Some(touched) = self.touched.get_mut(&key) {
             match ending {
                 Ending::Completed { result } => touched.result = Some(result),
                 Ending::Failed { error, .. } => touched.error = Some(error),
             }
-            if let Some(progress) = progress {
-                self.plan.progress.push((
-                    key,
-                    ProgressView {
-                        attempt: fact.attempt,
-                        ..progress
-                    },
-                ));
-            }
         }
-        outcome
+        if let Some(progress) = progress {
+            self.keep_report(key, progress, true);
+        }
+        fact.passed = self.pass_milestones(key);
+        Outcome::Moved(fact)
     }
 
     fn has_bad_credentials(&self, key: JobKey) -> bool {
@@ -279,18 +280,22 @@ impl Batch<'_> {
     }
 
     /// Reports of jobs that are not running under this lease are late, and dropped.
-    fn progress(&mut self, reports: Vec<(JobKey, Lease, ProgressView)>) -> Outcome {
-        let mut stale = Vec::new();
+    fn progress(&mut self, reports: Vec<(JobKey, Lease, Arc<Tracker>)>) -> Outcome {
+        let (mut stale, mut reported) = (Vec::new(), BTreeMap::new());
         for (key, lease, report) in reports {
             let running = |loaded: &&LoadedJob| runs_under(&loaded.job, lease, self.policy);
-            let Some(loaded) = self.snapshot.jobs.get(&key).filter(running) else {
+            if let Some(loaded) = self.snapshot.jobs.get(&key).filter(running) {
+                reported.insert(loaded.lineage.root, key);
+                self.keep_report(key, report, false);
+            } else {
                 stale.push(key);
-                continue;
-            };
-            let attempt = loaded.job.attempt;
-            self.plan.progress.push((key, ProgressView { attempt, ..report }));
+            }
         }
-        Outcome::Progressed { stale }
+        let passed = reported.into_values().flat_map(|job| self.pass_milestones(job));
+        Outcome::Progressed {
+            passed: passed.collect(),
+            stale,
+        }
     }
 
     /// Gates first, because deadlines behind them stand still.
@@ -379,6 +384,7 @@ impl Batch<'_> {
             });
         }
         self.write_sessions();
+        self.write_trees();
         self.plan.areas = self.areas.into_values().flat_map(BTreeMap::into_values).collect();
         self.plan
             .account_changes
@@ -422,5 +428,6 @@ fn fact(loaded: &LoadedJob, arrow: Arrow, from: Option<State>, session: Option<S
         attempt: loaded.job.attempt,
         session,
         at,
+        passed: Vec::new(),
     }
 }

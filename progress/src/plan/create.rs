@@ -186,6 +186,7 @@ impl Batch<'_> {
             attempt: 0,
             session: None,
             at: self.now,
+            passed: Vec::new(),
         };
         self.plan.events.push(NewEvent {
             job: row.job.key,

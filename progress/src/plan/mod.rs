@@ -12,6 +12,7 @@ mod act;
 mod batch;
 mod create;
 mod needs;
+mod report;
 mod session;
 mod tree;
 
@@ -24,12 +25,15 @@ use crawlwire_protocol::message::JobType;
 
 pub use self::batch::plan;
 pub use self::needs::{Needs, Selected, Selection};
+pub(crate) use self::report::all_jobs;
 use crate::admit::ClosedGate;
 use crate::discovery::identity;
 use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, Job, State, Tree};
 use crate::store::{NewSession, Op, Outcome, OwnLease, RefusedNumbers};
-use crate::view::{ErrorRow, JobSpec, Lineage, ProgressView};
+use crate::sums::Sum;
+use crate::track::Tracker;
+use crate::view::{ErrorRow, JobSpec, Lineage};
 
 /// A job as it was loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,6 +153,32 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
+/// The report that is stored of a job, as far as sums depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptReport {
+    /// Of which attempt.
+    pub attempt: i32,
+    /// Its number within the attempt.
+    pub n: i64,
+    /// When it was heard.
+    pub updated_at: Timestamp,
+    /// What it adds to the sum of the tree; nothing if an earlier release wrote it.
+    pub sum: Option<Sum>,
+}
+
+/// What the reports of a tree add up to, as it was loaded and is written back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeProgress {
+    /// The sum.
+    pub sum: Sum,
+    /// The highest milestone that was told, in percent; 0 for none.
+    pub reached: u8,
+    /// Whether something of the tree is still to be done.
+    pub is_open: bool,
+    /// Jobs of the tree, the root among them. If the root is loaded, that one knows better.
+    pub jobs: u64,
+}
+
 /// The loaded rows.
 #[derive(Debug, Default)]
 pub struct Snapshot {
@@ -182,6 +212,10 @@ pub struct Snapshot {
     pub gates: Vec<ClosedGate>,
     /// Counts of accounts; those without any job may be missing.
     pub account_counts: BTreeMap<AccountKey, AccountCounts>,
+    /// Stored reports of the jobs that [`Needs::reports`] names.
+    pub reports: BTreeMap<JobKey, KeptReport>,
+    /// What trees add up to, by their roots; those of which nothing is kept may be missing.
+    pub trees: BTreeMap<JobKey, TreeProgress>,
     /// Old errors, by row.
     pub old_errors: Vec<i64>,
     /// Tokens that are named, and whether each is revoked.
@@ -399,8 +433,12 @@ pub struct Plan {
     pub changed: Vec<ChangedJob>,
     /// Events to insert.
     pub events: Vec<NewEvent>,
-    /// Reports to insert or replace; an older one never replaces a newer (by attempt, then `n`).
-    pub progress: Vec<(JobKey, ProgressView)>,
+    /// Reports to insert or replace; each is newer than the one that is stored (by attempt, then `n`).
+    pub progress: BTreeMap<JobKey, Arc<Tracker>>,
+    /// How attempts went, by job and attempt, to insert or replace: those that are not as they were stored.
+    pub histories: BTreeMap<(JobKey, i32), Arc<Tracker>>,
+    /// What trees add up to, by their roots, to insert or replace.
+    pub trees: BTreeMap<JobKey, TreeProgress>,
     /// Checkpoints to insert or replace.
     pub checkpoints: BTreeMap<JobKey, NewCheckpoint>,
     /// Errors to insert.

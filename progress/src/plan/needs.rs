@@ -17,6 +17,11 @@ pub struct Needs {
     /// Jobs whose ancestors are needed too, up to the root: those that may end or begin anew, or get children. The same
     /// goes for all jobs that are found by public id or by a selection.
     pub families: BTreeSet<JobKey>,
+    /// Jobs whose stored report is needed, with what their trees add up to: so that no two batches add to the same tree at a
+    /// time.
+    pub reports: BTreeSet<JobKey>,
+    /// Whether jobs may end or begin anew: then what the trees of all loaded roots add up to is needed in the same way.
+    pub settles: bool,
     /// Jobs that are meant by a condition.
     pub selections: BTreeSet<Selection>,
     /// Sessions. Those that hold a loaded job are needed as well.
@@ -123,9 +128,12 @@ impl Needs {
             Op::Start { job, .. } | Op::Checkpoint { job, .. } => {
                 self.jobs.insert(*job);
             }
-            Op::Release { job, .. } | Op::Return { job, .. } | Op::Confirm { job, .. } => self.family(*job),
-            Op::Finish { job, ending, .. } => {
-                self.family(*job);
+            Op::Release { job, .. } | Op::Return { job, .. } | Op::Confirm { job, .. } => self.ending(*job),
+            Op::Finish {
+                job, ending, progress, ..
+            } => {
+                self.ending(*job);
+                self.reports.extend(progress.as_ref().map(|_| *job));
                 // A failure behind a closed gate is not the job's fault.
                 self.gates |= matches!(ending, Ending::Failed { .. });
             }
@@ -139,7 +147,10 @@ impl Needs {
                 self.account_counts = true;
                 self.keys += items.len();
             }
-            Op::Progress(reports) => self.jobs.extend(reports.iter().map(|(job, ..)| *job)),
+            Op::Progress(reports) => {
+                self.jobs.extend(reports.iter().map(|(job, ..)| *job));
+                self.reports.extend(reports.iter().map(|(job, ..)| *job));
+            }
             Op::OpenSession(new) => {
                 self.keys += 1;
                 self.instances
@@ -155,23 +166,24 @@ impl Needs {
                     self.add(op);
                 }
             }
-            Op::Sweep => (self.sweep, self.gates) = (true, true),
+            Op::Sweep => (self.sweep, self.gates, self.settles) = (true, true, true),
             Op::Recover { .. } | Op::RecordErrors(_) | Op::TokenUsed(_) => {}
             Op::CreateToken { name, .. } | Op::RevokeToken { name, .. } => {
                 self.tokens.insert(name.clone());
             }
-            Op::Act { job, .. } => self.family(*job),
+            Op::Act { job, .. } => self.ending(*job),
             Op::CancelTree { root, after, .. } => {
-                self.family(*root);
+                self.ending(*root);
                 let (root, after) = (*root, after.unwrap_or(*root));
                 self.selections.insert(Selection::Below { root, after });
             }
             Op::Redrive { filter, after, .. } => {
                 let (filter, after) = (filter.clone(), after.unwrap_or(JobKey(0)));
                 self.selections.insert(Selection::Redrivable { filter, after });
+                self.settles = true;
             }
             Op::Delete { root, .. } => {
-                self.family(*root);
+                self.ending(*root);
                 self.selections.insert(Selection::Tree { root: *root });
             }
             Op::CloseGate { gate, .. } | Op::OpenGate { gate, .. } => {
@@ -188,6 +200,12 @@ impl Needs {
                 self.errors_before = self.errors_before.max(Some(*errors_before));
             }
         }
+    }
+
+    /// A job that may end or begin anew.
+    fn ending(&mut self, job: JobKey) {
+        self.family(job);
+        self.settles = true;
     }
 
     fn family(&mut self, job: JobKey) {

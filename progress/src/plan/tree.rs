@@ -89,6 +89,7 @@ impl Batch<'_> {
         for (key, _) in &jobs {
             self.snapshot.jobs.remove(key);
             self.touched.remove(key);
+            self.snapshot.trees.remove(key);
         }
         let removed = jobs.len();
         self.plan.deleted.extend(jobs);

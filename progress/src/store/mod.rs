@@ -20,9 +20,11 @@ use crawlwire_protocol::error::{Category, Classify, Severity};
 use crate::admit::ClosedGate;
 use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::State;
+use crate::live::AggregateProgress;
+use crate::sums::{Totals, TreeView};
+use crate::track::{History, Tracker};
 use crate::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
-    SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 
 pub use self::op::{
@@ -34,6 +36,9 @@ pub use self::refused::{RefusedNumbers, UNTOLD_MAX};
 
 /// Tokens a list shows at most: more than anybody looks through.
 pub const TOKENS_MAX: usize = 1000;
+
+/// Attempts of a job whose history is kept: more than anybody compares.
+pub const HISTORIES_MAX: i32 = 32;
 
 /// A future of the port. Boxed, because the port is used behind `dyn`; one allocation per operation.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -180,7 +185,19 @@ pub trait Store: Send + Sync {
     fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>>;
 
     /// The last stored report about a job.
-    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>>;
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>>;
+
+    /// How the attempts of a job went: the newest [`HISTORIES_MAX`] of which anything was reported, the oldest first.
+    fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>>;
+
+    /// What the reports of a tree add up to, by its root. None before the first one.
+    fn tree_progress(&self, root: JobKey) -> BoxFuture<'_, Result<Option<TreeView>, StoreError>>;
+
+    /// What the trees add up to that are not over and of which something was reported.
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
+
+    /// The running jobs that have reported, all together, as their crawlers see it; none when there are none.
+    fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>>;
 
     /// Queued jobs of some lanes, the best of each first.
     fn ready(&self, query: ReadyQuery) -> BoxFuture<'_, Result<Vec<ReadyJob>, StoreError>>;

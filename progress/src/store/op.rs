@@ -9,7 +9,8 @@ use crate::admit::{Capabilities, Gate};
 use crate::ids::{Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::JobLimits;
 use crate::lifecycle::Lease;
-use crate::view::{ErrorRow, JobSpec, ProgressView};
+use crate::track::Tracker;
+use crate::view::{ErrorRow, JobSpec};
 
 /// A job to be created.
 #[derive(Clone)]
@@ -195,7 +196,7 @@ pub enum Op {
         /// How.
         ending: Ending,
         /// The last counts, if the message had any.
-        progress: Option<ProgressView>,
+        progress: Option<Arc<Tracker>>,
     },
     /// The assignment could not be delivered. → [`Moved`](super::Outcome::Moved)
     Release {
@@ -222,7 +223,7 @@ pub enum Op {
     },
     /// How far jobs are: at most 500 of them, the newest report of each; reports of a lease that is over are dropped.
     /// → [`Progressed`](super::Outcome::Progressed)
-    Progress(Vec<(JobKey, Lease, ProgressView)>),
+    Progress(Vec<(JobKey, Lease, Arc<Tracker>)>),
     /// A peer became known. One that names an instance which has a session gets that one back, with the next epoch, a
     /// whole lease, and what it held; nothing changes about its jobs. → [`SessionOpened`](super::Outcome::SessionOpened)
     OpenSession(NewSession),

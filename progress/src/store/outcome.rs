@@ -7,6 +7,7 @@ use crate::discovery::Verdict;
 use crate::ids::{CredentialKey, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, State, Want};
 use crate::lifecycle::Refusal;
+use crate::sums::TreeMilestone;
 use crate::view::JobView;
 
 /// What became of an operation.
@@ -59,6 +60,8 @@ pub enum Outcome {
     Progressed {
         /// The jobs of those.
         stale: Vec<JobKey>,
+        /// Milestones that trees passed by them.
+        passed: Vec<TreeMilestone>,
     },
     /// Done, nothing to say.
     Done,
@@ -194,4 +197,6 @@ pub struct Fact {
     pub session: Option<SessionKey>,
     /// When.
     pub at: Timestamp,
+    /// Milestones that its tree passed by it; only when it ended.
+    pub passed: Vec<TreeMilestone>,
 }

@@ -17,7 +17,8 @@ use crawlwire_progress::job::Tree;
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
-use crawlwire_progress::view::{AreaView, AuditView, EventView, JobSpec, JobView, ProgressView};
+use crawlwire_progress::track::{Said, Tracker};
+use crawlwire_progress::view::{AreaView, AuditView, EventView, JobSpec, JobView};
 use crawlwire_progress::{Epoch, Fact, Fence, Job, JobKey, Policy, SessionKey, SessionRef, State, Store, Timestamp};
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
@@ -213,7 +214,7 @@ impl World {
         self.events(job).last().unwrap().arrows.last().unwrap().clone()
     }
 
-    pub(crate) fn progress(&self, job: JobKey) -> Option<ProgressView> {
+    pub(crate) fn progress(&self, job: JobKey) -> Option<Tracker> {
         ready(self.store.progress(job)).unwrap()
     }
 
@@ -428,18 +429,18 @@ pub(crate) fn discover(parent: JobKey, holder: &Holder, items: Vec<(String, Disc
 }
 
 pub(crate) fn report(job: JobKey, lease: Lease, n: i64) -> Op {
-    Op::Progress(vec![(job, lease, progress_view(n))])
+    Op::Progress(vec![(job, lease, Arc::new(tracker(n)))])
 }
 
-pub(crate) fn progress_view(n: i64) -> ProgressView {
-    ProgressView {
-        attempt: 0,
+pub(crate) fn tracker(n: i64) -> Tracker {
+    Tracker {
         n,
-        overall_completion: 0.5,
-        time_elapsed: 10.0,
-        estimated_time_remaining: None,
-        entities: Vec::new(),
-        updated_at: Timestamp(0),
+        said: Said {
+            overall_completion: 0.5,
+            time_elapsed: 10.0,
+            estimated_time_remaining: None,
+        },
+        ..Tracker::begin(0, None, Timestamp(0))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The router's numbers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crawlwire_progress::Policy;
 use crawlwire_progress::store::UNTOLD_MAX;
+use crawlwire_progress::track::Thresholds;
 use crawlwire_protocol::limits::LINE_BYTES_MAX_DEFAULT;
-use crawlwire_protocol::message::Feature;
+use crawlwire_protocol::message::{Feature, JobType};
 
 use crate::limit::RateLimit;
 
@@ -32,6 +34,42 @@ pub struct RouterConfig {
     ///
     /// [`Peer::held_until`]: crate::Peer::held_until
     pub rate_limit: RateLimit,
+    /// When silence about a job means something.
+    pub progress: ProgressConfig,
+}
+
+impl RouterConfig {
+    /// From when on silence about a job of this type means something.
+    pub(crate) fn thresholds(&self, job_type: JobType) -> Thresholds {
+        let progress = &self.progress;
+        let of_type = progress.stalled_after_by_type.get(&job_type);
+        Thresholds {
+            quiet_after: progress.quiet_after,
+            stalled_after: of_type.copied().unwrap_or(progress.stalled_after),
+            lost_after: self.policy.lease,
+        }
+    }
+}
+
+/// When silence about a job means something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgressConfig {
+    /// Without a word about a job, it is quiet.
+    pub quiet_after: Duration,
+    /// Without a step forward, it is stalled…
+    pub stalled_after: Duration,
+    /// … unless its type has a time of its own.
+    pub stalled_after_by_type: BTreeMap<JobType, Duration>,
+}
+
+impl Default for ProgressConfig {
+    fn default() -> Self {
+        Self {
+            quiet_after: Duration::from_secs(60),
+            stalled_after: Duration::from_secs(300),
+            stalled_after_by_type: BTreeMap::new(),
+        }
+    }
 }
 
 /// The terms of sessions.
@@ -55,6 +93,9 @@ pub struct HelloConfig {
     pub features: Vec<Feature>,
     /// The shortest time between two reports about one job, as long as there are few jobs.
     pub progress_interval: Duration,
+    /// The same where nobody watches the job, its parent or its tree. Not below `progress_interval`: a smaller one counts as
+    /// that.
+    pub unwatched_interval: Duration,
 }
 
 impl Default for HelloConfig {
@@ -68,6 +109,7 @@ impl Default for HelloConfig {
             tokens_required: true,
             features: vec![Feature::Cancel, Feature::Checkpoint],
             progress_interval: Duration::from_secs(1),
+            unwatched_interval: Duration::ZERO,
         }
     }
 }
@@ -106,6 +148,7 @@ impl Default for RouterConfig {
             retention: Retention::default(),
             hello: HelloConfig::default(),
             rate_limit: RateLimit::default(),
+            progress: ProgressConfig::default(),
         }
     }
 }

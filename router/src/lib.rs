@@ -22,7 +22,8 @@
 //! | dispatch | lanes take turns; claim, send, or take back |
 //! | world | what admission looks at |
 //! | timers | leases, deadlines, progress writes, error log, what is old |
-//! | liveness | pings, silence, tokens taken back, how often to report |
+//! | liveness, watch | pings, silence, tokens taken back, how often to report; who is watched |
+//! | track | how far jobs are: who is followed, what is told, how one stands |
 //! | reconcile | memory follows the rows |
 //! | shared, config | what all of these share, and the numbers |
 //! | [`Event`] | what is published |
@@ -52,12 +53,14 @@ pub mod session;
 mod sessions;
 mod shared;
 mod timers;
+mod track;
+mod watch;
 mod wishes;
 mod world;
 
 pub use acts::ActError;
 pub use auth::{token_hash, token_text};
-pub use config::{HelloConfig, Retention, RouterConfig};
+pub use config::{HelloConfig, ProgressConfig, Retention, RouterConfig};
 pub use context::Context;
 pub use event::Event;
 pub use handler::{Answered, Handled, Handler, Inbound, Processed, Received, Refused};
@@ -68,3 +71,4 @@ pub use peer::{Closing, Origin, Outbound, Peer, SendError};
 pub use router::{Registration, Router};
 pub use session::{Greeting, Session, SessionInfo};
 pub use shared::Stats;
+pub use track::Standing;

@@ -11,7 +11,7 @@ use crawlwire_progress::{StoreError, TokenKey};
 use crawlwire_protocol::message::{Ping, ReportPolicy};
 use crawlwire_protocol::{Envelope, Millis, WebAppMessage};
 use futures_util::future::join;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::outgoing::{part, send};
@@ -19,6 +19,7 @@ use crate::peer::Closing;
 use crate::router::Router;
 use crate::session::Session;
 use crate::shared::{Shared, millis};
+use crate::watch::{self, Watching};
 
 /// Looks within one heartbeat interval: the last one is so near to its end that nobody notices.
 const LOOKS_PER_INTERVAL: u32 = 10;
@@ -45,17 +46,14 @@ async fn watch_silence(shared: &Shared, stop: &CancellationToken) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            () = shared.watches.changed.notified() => {}
             _ = ticks.tick() => {}
         }
         let sessions = shared.sessions.all();
-        let jobs: usize = sessions.iter().map(|session| session.held_count()).sum();
-        shared
-            .report_interval_ms
-            .store(asked_for(shared, jobs), Ordering::Relaxed);
         for session in sessions.iter().filter(|session| session.peer.speaks_session()) {
             listen(shared, session).await;
-            ask_for_reports(shared, session).await;
         }
+        ask_for_reports(shared, &sessions).await;
     }
 }
 
@@ -87,15 +85,35 @@ async fn listen(shared: &Shared, session: &Arc<Session>) {
     }
 }
 
-/// How often this many jobs may be reported about, in milliseconds.
-fn asked_for(shared: &Shared, jobs: usize) -> u64 {
+/// How often this many jobs may be reported about, in milliseconds: where somebody watches, and where nobody does.
+fn asked_for(shared: &Shared, jobs: usize) -> (u64, u64) {
     let spread = u64::try_from(jobs).unwrap_or(u64::MAX).saturating_mul(1000) / REPORTS_PER_SECOND;
-    millis(shared.config.hello.progress_interval).max(spread)
+    let terms = &shared.config.hello;
+    let watched = millis(terms.progress_interval).max(spread);
+    (watched, millis(terms.unwatched_interval).max(watched))
 }
 
-/// Tells a crawler how often to report, when that is twice or half of what it was told last.
-async fn ask_for_reports(shared: &Shared, session: &Session) {
-    let now = shared.report_interval_ms.load(Ordering::Relaxed);
+/// Tells crawlers how often to report: often while somebody watches one of their jobs.
+async fn ask_for_reports(shared: &Shared, sessions: &[Arc<Session>]) {
+    let jobs: usize = sessions.iter().map(|session| session.held_count()).sum();
+    let (watched, unwatched) = asked_for(shared, jobs);
+    let watching = shared.watches.at(Instant::now());
+    let at_first = if watching == Watching::All { watched } else { unwatched };
+    shared.report_interval_ms.store(at_first, Ordering::Relaxed);
+    let speaking = || sessions.iter().filter(|session| session.peer.speaks_session());
+    if matches!(&watching, Watching::Jobs(jobs) if !jobs.is_empty())
+        && let Err(error) = watch::read_kin(shared, speaking().map(|session| &**session)).await
+    {
+        tracing::debug!(%error, "not known which trees are watched");
+    }
+    for session in speaking() {
+        let now = if watching.concerns(session) { watched } else { unwatched };
+        ask_for_reports_of(shared, session, now).await;
+    }
+}
+
+/// Tells a crawler when that is twice or half of what it was told last.
+async fn ask_for_reports_of(shared: &Shared, session: &Session, now: u64) {
     let told = session.report_interval();
     if now == told || (now < told.saturating_mul(2) && now.saturating_mul(2) > told) {
         return;

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::store::{NewJob, Outcome, StoreError};
-use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::track::Tracker;
 use crawlwire_progress::{Fact, JobKey, Op, Store};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use crate::peer::Peer;
 use crate::roles::Authorise;
 use crate::session::SessionInfo;
 use crate::shared::{Shared, Stats};
-use crate::{dispatch, handlers, liveness, sessions, timers};
+use crate::{dispatch, handlers, liveness, sessions, timers, track};
 
 /// Names a handler that was registered, to take it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +124,7 @@ impl Router {
                     attempt: view.attempt,
                     session: None,
                     at: view.created_at,
+                    passed: Vec::new(),
                 });
             }
             Ok(outcome)
@@ -200,14 +200,9 @@ impl Router {
             .collect()
     }
 
-    /// The newest report about a job that this server heard, if a crawler of it holds the job.
-    pub fn progress(&self, job: JobKey) -> Option<ProgressView> {
-        self.shared.progress(job)
-    }
-
-    /// All active jobs of this server together; none when there are none.
-    pub fn aggregate_progress(&self) -> Option<AggregateProgress> {
-        self.shared.aggregate()
+    /// How far a job is that a crawler of this server holds; none before it has reported.
+    pub fn progress(&self, job: JobKey) -> Option<Arc<Tracker>> {
+        self.shared.progress(job).filter(|tracker| track::is_reported(tracker))
     }
 
     /// What was counted so far.

@@ -18,6 +18,7 @@ use tokio::sync::SetOnce;
 use tokio::time::Instant;
 
 pub use self::held::Held;
+pub(crate) use self::held::Kin;
 use crate::peer::Peer;
 
 /// Jobs remembered as not held, and for how long.

@@ -1,14 +1,16 @@
 //! What handlers, dispatcher and timers share.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::live::{AggregateProgress, Live};
+use crawlwire_progress::admit::{Capabilities, ClosedGate};
+use crawlwire_progress::live::Live;
 use crawlwire_progress::store::{Outcome, StoreError};
-use crawlwire_progress::view::{ErrorRow, ProgressView};
+use crawlwire_progress::sums::TreeMilestone;
+use crawlwire_progress::track::Tracker;
+use crawlwire_progress::view::ErrorRow;
 use crawlwire_progress::{Fact, Fence, JobKey, Op, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
 use tokio::sync::{Notify, SetOnce, broadcast};
@@ -19,6 +21,8 @@ use crate::middleware::Middleware;
 use crate::peer::Peer;
 use crate::session::{Held, Session};
 use crate::sessions::{Greeters, Sessions};
+use crate::track;
+use crate::watch::Watches;
 
 /// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
 const EVENTS_KEPT: usize = 4096;
@@ -74,6 +78,14 @@ pub(crate) struct Shared {
     pub(crate) greeting: tokio::sync::Mutex<()>,
     /// Short sections only, never across an await.
     live: Mutex<Live>,
+    /// The closed gates, as the last sweep saw them.
+    gates: Mutex<Arc<[ClosedGate]>>,
+    /// Jobs whose progress is to be written at once. Bounded by the jobs that are held.
+    urgent: Mutex<BTreeSet<JobKey>>,
+    /// Tells the flush of them.
+    pub(crate) write: Notify,
+    /// Whether something happened since that was last told that changes what all jobs are together.
+    pub(crate) aggregate_changed: AtomicBool,
     errors: Mutex<VecDeque<ErrorRow>>,
     pub(crate) events: broadcast::Sender<Event>,
     /// Set when the sessions of an earlier run are closed; no new one opens before, or it would be closed with them.
@@ -84,8 +96,10 @@ pub(crate) struct Shared {
     pub(crate) dispatching: AtomicBool,
     /// Read for every message, written rarely.
     middleware: RwLock<Chain>,
-    /// The time between two reports about one job that crawlers are asked for at present, in milliseconds.
+    /// The time between two reports about one job that crawlers are asked for at present where nobody watches, in
+    /// milliseconds.
     pub(crate) report_interval_ms: AtomicU64,
+    pub(crate) watches: Watches,
     pub(crate) counters: Counters,
 }
 
@@ -94,17 +108,23 @@ pub(crate) type Chain = Arc<[Arc<dyn Middleware>]>;
 
 impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, config: RouterConfig) -> Self {
-        let report_interval = millis(config.hello.progress_interval);
+        let report_interval = millis(config.hello.unwatched_interval.max(config.hello.progress_interval));
+        let live = Live::new(config.policy.milestones.clone());
         Self {
             middleware: RwLock::new(Arc::from([])),
             report_interval_ms: AtomicU64::new(report_interval),
+            watches: Watches::default(),
             store,
             base: Arc::new(Capabilities::any(config.slots_per_crawler)),
             config,
             sessions: Sessions::default(),
             greeters: Greeters::default(),
             greeting: tokio::sync::Mutex::default(),
-            live: Mutex::default(),
+            live: Mutex::new(live),
+            gates: Mutex::new(Arc::from([])),
+            urgent: Mutex::default(),
+            write: Notify::new(),
+            aggregate_changed: AtomicBool::new(false),
             errors: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             recovered: SetOnce::new(),
@@ -116,6 +136,29 @@ impl Shared {
 
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn gates(&self) -> Arc<[ClosedGate]> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_gates(&self, gates: Arc<[ClosedGate]>) {
+        *self.gates.lock().unwrap_or_else(PoisonError::into_inner) = gates;
+    }
+
+    /// Has the progress of a job written at once.
+    pub(crate) fn write_soon(&self, job: JobKey) {
+        self.urgent.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
+        self.write.notify_one();
+    }
+
+    pub(crate) fn take_urgent(&self) -> BTreeSet<JobKey> {
+        std::mem::take(&mut *self.urgent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether anybody listens to what is published.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.events.receiver_count() > 0
     }
 
     /// The middleware as it is now.
@@ -138,18 +181,43 @@ impl Shared {
 
     /// Publishes a fact and does what follows from it on this server. Gives what a session here held by then and holds no
     /// more.
-    pub(crate) fn publish_fact(&self, fact: Fact) -> Option<Held> {
+    pub(crate) fn publish_fact(&self, mut fact: Fact) -> Option<Held> {
         let mut gone = None;
+        self.aggregate_changed.store(true, Ordering::Relaxed);
+        let phases = fact.from.map(|from| {
+            (
+                track::phase(self, fact.job, from),
+                track::phase(self, fact.job, fact.state),
+            )
+        });
         if !fact.state.is_leased() {
-            self.live().forget(fact.job);
             if let Some(session) = fact.session.and_then(|key| self.sessions.get(key)) {
                 gone = session.let_go(&fact.public_id, fact.fence);
             }
+            // After it was let go of: whoever begins to follow a job looks whether it is held.
+            self.live().forget(fact.job);
             // A slot is free, or there is a job to give out.
             self.wake.notify_one();
         }
+        if let Some((from, to)) = phases.filter(|(from, to)| from != to) {
+            self.publish(Event::PhaseChanged {
+                job: fact.job,
+                public_id: fact.public_id.clone(),
+                from,
+                to,
+            });
+        }
+        let passed = std::mem::take(&mut fact.passed);
         self.publish(Event::Job(fact));
+        self.publish_passed(passed);
         gone
+    }
+
+    /// Publishes the milestones that trees passed.
+    pub(crate) fn publish_passed(&self, passed: Vec<TreeMilestone>) {
+        for milestone in passed {
+            self.publish(Event::TreeMilestone(milestone));
+        }
     }
 
     /// Forgets a job that a session holds no more, or not under this fence, as the rows say. Gives what was known of it.
@@ -252,12 +320,8 @@ pub(crate) fn wall_clock() -> Timestamp {
 
 /// Reads of what is in memory.
 impl Shared {
-    pub(crate) fn progress(&self, job: JobKey) -> Option<ProgressView> {
+    pub(crate) fn progress(&self, job: JobKey) -> Option<Arc<Tracker>> {
         self.live().get(job).cloned()
-    }
-
-    pub(crate) fn aggregate(&self) -> Option<AggregateProgress> {
-        self.live().aggregate()
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -1,17 +1,21 @@
 //! What happens by the clock: leases are renewed, time's demands are met, reports and errors are written.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::store::{Outcome, SWEEP_MAX, StoreError};
-use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::track::Tracker;
 use crawlwire_progress::{JobKey, Op, State, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::event::Event;
 use crate::reconcile::reconcile;
 use crate::sessions;
 use crate::shared::{Shared, wall_clock};
+use crate::track::{self, Estimates};
 use crate::wishes;
 
 /// Sessions renewed by one operation, so that none grows without bound.
@@ -112,7 +116,7 @@ async fn sweep_once(shared: &Shared, away: bool, last: Timestamp) -> Result<(), 
         }
     }
     reconcile(shared).await;
-    Ok(())
+    track::look(shared).await
 }
 
 /// Renews the leases of the sessions that were heard.
@@ -143,25 +147,42 @@ async fn renew(shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes progress and errors, every flush interval, and once more at the end.
+/// Between two tellings that all jobs together are not what they were: each costs a look at all trees.
+const AGGREGATE_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes progress and errors, every flush interval, and once more at the end; and progress that cannot wait at once. Tells
+/// what follows from it.
 pub(crate) async fn flush(shared: &Shared, stop: CancellationToken) {
     let mut ticks = interval(shared.config.flush_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut estimates = Estimates::default();
+    let mut aggregate_at = Instant::now();
     loop {
         let stopping = tokio::select! {
             biased;
             () = stop.cancelled() => true,
             _ = ticks.tick() => false,
+            () = shared.write.notified() => {
+                let groups = shared.live().drain_these(&shared.take_urgent());
+                write_progress(shared, &groups).await;
+                continue;
+            }
         };
-        flush_once(shared).await;
+        let groups = flush_progress(shared).await;
+        let reported = groups.iter().flatten();
+        estimates.tell(shared, reported.map(|(job, _, tracker)| (*job, &**tracker)));
+        if Instant::now() >= aggregate_at && shared.aggregate_changed.swap(false, Ordering::Relaxed) {
+            shared.publish(Event::AggregateChanged);
+            aggregate_at = Instant::now() + AGGREGATE_EVERY;
+        }
+        flush_errors(shared).await;
         if stopping {
             return;
         }
     }
 }
 
-async fn flush_once(shared: &Shared) {
-    flush_progress(shared).await;
+async fn flush_errors(shared: &Shared) {
     let errors = shared.take_errors();
     if !errors.is_empty()
         && let Err(error) = shared.store.commit(Op::RecordErrors(errors.clone())).await
@@ -173,19 +194,30 @@ async fn flush_once(shared: &Shared) {
     }
 }
 
-/// Writes what was reported since the last time. A report that comes too late shows that its job is not held any more.
-pub(crate) async fn flush_progress(shared: &Shared) {
+/// What is written in one statement.
+type Reports = Vec<(JobKey, Lease, Arc<Tracker>)>;
+
+/// Writes what was reported since the last time, and says what that was.
+pub(crate) async fn flush_progress(shared: &Shared) -> Vec<Reports> {
     let groups = shared.live().drain();
+    write_progress(shared, &groups).await;
+    groups
+}
+
+/// A report that comes too late shows that its job is not held any more.
+async fn write_progress(shared: &Shared, groups: &[Reports]) {
     for group in groups {
+        shared.aggregate_changed.store(true, Ordering::Relaxed);
         match shared.commit(Op::Progress(group.clone())).await {
-            Ok(Outcome::Progressed { stale }) => {
-                let late = group.into_iter().filter(|(job, ..)| stale.contains(job));
-                late.for_each(|(job, lease, report)| forget_late(shared, job, lease, &report));
+            Ok(Outcome::Progressed { stale, passed }) => {
+                shared.publish_passed(passed);
+                let late = group.iter().filter(|(job, ..)| stale.contains(job));
+                late.for_each(|(job, lease, report)| forget_late(shared, *job, *lease, report));
             }
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, reports = group.len(), "progress not written");
-                shared.live().put_back(&group);
+                shared.live().put_back(group);
             }
         }
     }
@@ -193,7 +225,7 @@ pub(crate) async fn flush_progress(shared: &Shared) {
 
 /// In the session dialect a start may have failed and be on its way again; whether a job is lost there is told by the rows
 /// alone.
-fn forget_late(shared: &Shared, job: JobKey, lease: Lease, report: &ProgressView) {
+fn forget_late(shared: &Shared, job: JobKey, lease: Lease, report: &Tracker) {
     if let Some(session) = shared.sessions.get(lease.session)
         && let Some(public_id) = session.name_of(job).filter(|_| !session.peer.speaks_session())
     {

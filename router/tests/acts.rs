@@ -179,11 +179,14 @@ async fn a_job_that_had_not_begun_leaves_its_slot_free() {
 #[tokio::test]
 async fn an_end_that_is_being_taken_leaves_nothing_behind() {
     let server = Server::by_hand(config()).await;
-    let mut crawler = server.crawler().await;
+    let mut before = server.connect(Some("unix:1"));
+    done(before.say(say::heartbeat()).await);
     server.submit("a").await;
-    crawler.assignment().await;
-    done(crawler.say(say::started("a")).await);
-    // The last report is looked for, and meanwhile somebody cancels the job.
+    before.assignment().await;
+    done(before.say(say::started("a")).await);
+    before.leave().await;
+    let crawler = server.connect(Some("unix:1"));
+    // What was reported over the other connection is looked for, and meanwhile somebody cancels the job.
     let reading = server.store.keep_back_reads();
     let cancelled = async {
         server.store.reads(1).await;

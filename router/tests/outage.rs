@@ -234,14 +234,14 @@ async fn reports_and_errors_are_written_afterwards() {
     server.store.turns_away(6).await;
     let key = server.job("a").await.key;
     assert_eq!(
-        server.router.progress(key).unwrap().overall_completion,
+        server.router.progress(key).unwrap().said.overall_completion,
         0.2,
         "seen all the same"
     );
     assert_eq!(server.store.progress(key).await.unwrap(), None);
     server.store.come_back();
     server
-        .stored_progress("a", |report| report.overall_completion == 0.2)
+        .stored_progress("a", |report| report.said.overall_completion == 0.2)
         .await;
     let errors = server.errors(1).await;
     assert_eq!((errors.len(), errors[0].code.as_str()), (1, "not_json"), "once");

@@ -41,7 +41,7 @@ async fn the_same_process_takes_over_and_its_reports_count() {
         done(first.say(say::progress("a", completion)).await);
     }
     server
-        .stored_progress("a", |report| report.overall_completion == 0.3)
+        .stored_progress("a", |report| report.said.overall_completion == 0.3)
         .await;
     first.leave().await;
 
@@ -53,7 +53,7 @@ async fn the_same_process_takes_over_and_its_reports_count() {
     assert_eq!((adopted.state, adopted.attempt), (State::Running, 1));
     assert_eq!(second.holds(), ["a"]);
     server
-        .stored_progress("a", |report| report.overall_completion == 0.4)
+        .stored_progress("a", |report| report.said.overall_completion == 0.4)
         .await;
     server.store.later(server.policy.reattach_grace);
     server.renewed().await;
@@ -161,14 +161,14 @@ async fn what_a_connection_said_last_is_kept_for_the_next() {
     let key = server.job("a").await.key;
     old.leave().await;
     let stored = server.store.progress(key).await.unwrap().unwrap();
-    assert_eq!((stored.overall_completion, stored.attempt), (0.6, 1));
+    assert_eq!((stored.said.overall_completion, stored.attempt), (0.6, 1));
 
     tokio::time::sleep(Duration::from_millis(2)).await;
     let new = server.connect(Some("process-1"));
     done(new.say(say::failed("a", true)).await);
     let stored = server.store.progress(key).await.unwrap().unwrap();
-    assert_eq!(stored.overall_completion, 0.6, "the end gave counts only");
-    assert_eq!(stored.entities[0].total_processed.get(), 3);
+    assert_eq!(stored.said.overall_completion, 0.6, "the end gave counts only");
+    assert_eq!(stored.entities[0].said.total_processed.get(), 3);
 }
 
 #[tokio::test]

@@ -347,9 +347,12 @@ impl Server {
         }
     }
 
-    /// All active jobs together; none when there are none.
-    pub fn aggregate_progress(&self) -> Option<AggregateProgress> {
-        self.router.aggregate_progress()
+    /// All active jobs together, of all servers that share the database; none when there are none.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn aggregate_progress(&self) -> Result<Option<AggregateProgress>, StoreError> {
+        self.store.running().await
     }
 
     /// Sends one message to one crawler, named as in `/api/v1/crawlers`.

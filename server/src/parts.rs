@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crawlwire_persistence::config::KEY_FILE_NAME;
 use crawlwire_persistence::{Database, DatabaseConfig, SqlStore};
 use crawlwire_progress::Policy;
-use crawlwire_protocol::message::Feature;
-use crawlwire_router::{HelloConfig, RateLimit, Retention, RouterConfig};
+use crawlwire_protocol::message::{Feature, JobType};
+use crawlwire_router::{HelloConfig, ProgressConfig, RateLimit, Retention, RouterConfig};
 use crawlwire_transport::{
     Budget, Endpoint, HealthThresholds, Keepalive, Limits, ListenOptions, Listener, PeerAllow, TlsServer,
 };
@@ -149,6 +149,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
         account_jobs_max: config.discovery.max_open_per_account,
         account_held_max: Some(jobs.max_running_per_account).filter(|limit| *limit > 0),
         want_timeout: jobs.cancel_timeout,
+        milestones: config.progress.milestones.clone(),
         ..Policy::default()
     }
 }
@@ -171,6 +172,26 @@ pub(crate) fn router_config(config: &Config) -> RouterConfig {
             per_second: config.messages.rate_limit,
             burst: config.messages.rate_limit_burst,
         },
+        progress: progress(config),
+    }
+}
+
+/// When silence about a job means something.
+fn progress(config: &Config) -> ProgressConfig {
+    let progress = &config.progress;
+    let by_type = [
+        (JobType::DiscoverNamespaces, progress.stalled_after_discover_namespaces),
+        (JobType::CrawlUser, progress.stalled_after_crawl_user),
+        (JobType::CrawlGroup, progress.stalled_after_crawl_group),
+        (JobType::CrawlProject, progress.stalled_after_crawl_project),
+    ];
+    ProgressConfig {
+        quiet_after: progress.quiet_after,
+        stalled_after: progress.stalled_after,
+        stalled_after_by_type: by_type
+            .into_iter()
+            .filter_map(|(job_type, after)| Some((job_type, after?)))
+            .collect(),
     }
 }
 
@@ -184,6 +205,7 @@ fn hello(config: &Config) -> HelloConfig {
         max_in_flight_bytes: config.messages.buffer_size as u64,
         tokens_required: config.security.require_tokens,
         progress_interval: config.jobs.report_interval,
+        unwatched_interval: config.progress.unwatched_interval,
         ..HelloConfig::default()
     };
     if config.messages.enable_compression {

@@ -185,6 +185,18 @@ fn check_tree(api: &Api, root: &str, jobs: &[Value], repositories: &BTreeMap<Str
     assert_eq!(crawled["discover_namespaces"].len(), 1);
 }
 
+/// Life and work of a job that ended well are told together.
+#[track_caller]
+fn check_timeline(api: &Api, job: &Value) {
+    let id = job["id"].as_str().expect("an id");
+    let timeline = api.get(&format!("/api/v1/jobs/{id}/timeline")).ok();
+    let items = timeline["items"].as_array().expect("items");
+    let last = |of_type: &str| items.iter().rfind(|item| item["type"] == of_type).expect("one");
+    assert_eq!(last("event")["state"], "completed", "{timeline:#}");
+    assert_eq!(last("milestone")["percent"], 100, "{timeline:#}");
+    assert_eq!(last("progress")["completion"], 1.0, "{timeline:#}");
+}
+
 #[track_caller]
 fn check_project(api: &Api, job: &Value, repositories: &BTreeMap<String, PathBuf>) {
     let folder = &repositories[job["entity_id"].as_str().expect("a path")];
@@ -195,6 +207,11 @@ fn check_project(api: &Api, job: &Value, repositories: &BTreeMap<String, PathBuf
         (&progress["status"], &progress["overall_completion"]),
         (&json!("completed"), &json!(1.0))
     );
+    assert_eq!(
+        (&progress["state"], &progress["completion"], &progress["discovering"]),
+        (&json!("completed"), &json!(1.0), &json!(false))
+    );
+    check_timeline(api, job);
     let count = |kind: &str| {
         let entities = progress["entities"].as_array().expect("entities");
         let entity = entities.iter().find(|entity| entity["entity_type"] == kind);
@@ -385,6 +402,11 @@ fn a_long_crawl_goes_on_where_it_was(database: TestDatabase) {
     let mut crawler = GitCrawler::start(&server, folder.path(), &arguments);
     let id = submit_long(&api);
     await_commits(&mut stream, &id, 500);
+    let all = wait_until("a report is written", || {
+        let all = api.get("/api/v1/progress").ok();
+        (all["active_jobs"] == 1).then_some(all)
+    });
+    assert_eq!(all["fleet"]["trees"], 1, "{all:#}");
     api.act(&id, "pause", &json!({})).ok();
     api.await_status(&id, "paused");
     let progress = api.get(&format!("/api/v1/jobs/{id}/progress")).ok();

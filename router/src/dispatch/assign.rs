@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crawlwire_progress::lifecycle::Refusal;
+use crawlwire_progress::live::About;
 use crawlwire_progress::store::{Holder, Outcome, Rejection, Ticket};
 use crawlwire_progress::view::ReadyJob;
 use crawlwire_progress::{CredentialKey, Fact, Op};
@@ -155,6 +156,12 @@ impl Claim {
 
 fn held(fact: &Fact, job: &ReadyJob, version: i64) -> Held {
     Held {
+        about: Some(Arc::new(About {
+            public_id: job.public_id.clone(),
+            job_type: job.spec.job_type,
+            host: job.spec.host.clone(),
+            account: job.account,
+        })),
         credential: job.credential.map(|key| (key, version)),
         ..Held::new(fact.job, fact.fence, fact.attempt)
     }

@@ -1,7 +1,7 @@
 use crawlwire_progress::Op;
 use crawlwire_protocol::message::Checkpoint;
 
-use super::{give, handler, implied_start, speaking};
+use super::{forward, give, handler, implied_start, speaking};
 use crate::context::Context;
 use crate::handler::{Handled, Inbound};
 
@@ -19,5 +19,9 @@ async fn on_checkpoint(context: &Context, message: &Inbound, checkpoint: &Checkp
         holder: speaking.session.holder(&speaking.held),
         cursor: checkpoint.cursor.as_str().to_owned(),
     });
-    give(context, ops, &speaking).await
+    forward(context, &speaking);
+    let given = give(context, ops, &speaking).await;
+    // Whoever goes on from here later is to see the counts that belong to it.
+    context.shared.write_soon(speaking.held.key);
+    given
 }

@@ -2,7 +2,7 @@ use crawlwire_progress::Op;
 use crawlwire_protocol::message::{DiscoveredJob, JobsDiscovered};
 use uuid::Uuid;
 
-use super::{give, handler, implied_start, speaking};
+use super::{forward, give, handler, implied_start, speaking};
 use crate::context::Context;
 use crate::handler::{Handled, Inbound};
 
@@ -25,6 +25,7 @@ async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDi
         holder: speaking.session.holder(&speaking.held),
         items,
     });
+    forward(context, &speaking);
     give(context, ops, &speaking).await
 }
 

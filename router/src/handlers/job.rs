@@ -1,16 +1,17 @@
+use std::sync::Arc;
+
 use crawlwire_progress::Op;
-use crawlwire_progress::lifecycle::Lease;
 use crawlwire_progress::store::Ending;
-use crawlwire_progress::view::ProgressView;
+use crawlwire_progress::track::{Changes, Tracker};
 use crawlwire_protocol::message::{JobCompleted, JobFailed, JobStarted, ProgressData};
 use crawlwire_protocol::{Category, Severity};
 use serde_json::json;
 
-use super::{ending, give, handler, implied_start, speaking};
+use super::{Speaking, ending, give, handler, implied_start, speaking};
 use crate::context::Context;
 use crate::handler::{Handled, Inbound, Processed};
-use crate::session::Held;
 use crate::shared::wall_clock;
+use crate::track;
 
 /// What is kept of a job's end, in bytes: it is shown in lists, and a line may be a thousand times longer.
 const NAME_BYTES_MAX: usize = 256;
@@ -26,9 +27,20 @@ async fn on_started(context: &Context, message: &Inbound, _: &JobStarted) -> Han
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
-    match implied_start(&speaking) {
-        Some(start) => give(context, vec![start], &speaking).await,
-        None => Handled::Done(Processed::done()),
+    let Some(start) = implied_start(&speaking) else {
+        return Handled::Done(Processed::done());
+    };
+    let given = give(context, vec![start], &speaking).await;
+    followed(context, &speaking).await;
+    given
+}
+
+/// Follows the job, if it is not followed yet. Without the store, what a crawler said before is not known; then the sweep
+/// tries again, and an end is kept with what it says itself.
+async fn followed(context: &Context, speaking: &Speaking) {
+    let Speaking { job, session, held } = speaking;
+    if let Err(error) = track::follow(&context.shared, session, job.as_str(), held).await {
+        tracing::debug!(%error, job = job.as_str(), "not followed");
     }
 }
 
@@ -37,12 +49,15 @@ async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompl
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
+    followed(context, &speaking).await;
     let (session, held) = (&speaking.session, &speaking.held);
-    let lease = session.lease(held);
-    let progress = context
-        .shared
-        .live()
-        .completed(held.key, lease, held.attempt, completed, wall_clock());
+    let (progress, changes) =
+        context
+            .shared
+            .live()
+            .completed(held.key, held.current_attempt(), completed, wall_clock());
+    // The fact tells of the phase.
+    let changes = Changes { phase: None, ..changes };
     let files = within(&completed.output_files, FILES_BYTES_MAX);
     let result = json!({
         "summary": cut(&completed.summary, TEXT_BYTES_MAX),
@@ -58,7 +73,19 @@ async fn on_completed(context: &Context, message: &Inbound, completed: &JobCompl
         },
         progress: Some(progress),
     };
-    give(context, vec![op], &speaking).await
+    match give(context, vec![op], &speaking).await {
+        Handled::Pending(pending) => {
+            let shared = context.shared.clone();
+            Handled::Pending(Box::pin(async move {
+                let processed = pending.await;
+                if processed.success {
+                    track::tell(&shared, speaking.held.key, speaking.job.as_str(), changes);
+                }
+                processed
+            }))
+        }
+        done => done,
+    }
 }
 
 async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> Handled {
@@ -66,9 +93,8 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
         Ok(speaking) => speaking,
         Err(refused) => return refused,
     };
+    let progress = last_report(context, &speaking, failed.partial_results.as_deref()).await;
     let (session, held) = (&speaking.session, &speaking.held);
-    let lease = session.lease(held);
-    let progress = last_report(context, held, lease, failed.partial_results.as_deref()).await;
     let error = &failed.error_context;
     let told = json!({
         "error_type": cut(&error.error_type, NAME_BYTES_MAX),
@@ -106,23 +132,14 @@ async fn on_failed(context: &Context, message: &Inbound, failed: &JobFailed) -> 
 /// be written yet.
 pub(super) async fn last_report(
     context: &Context,
-    held: &Held,
-    lease: Lease,
+    speaking: &Speaking,
     counts: Option<&[ProgressData]>,
-) -> Option<ProgressView> {
-    let heard = context.shared.live().get(held.key).cloned();
-    let Some(counts) = counts else { return heard };
-    let before = match heard {
-        Some(heard) => Some(heard),
-        // Somebody else heard it: an earlier connection, or this server before it was started anew.
-        None => context.shared.store.progress(held.key).await.ok().flatten(),
-    };
-    Some(
-        context
-            .shared
-            .live()
-            .failed(held.key, lease, counts, before.as_ref(), wall_clock()),
-    )
+) -> Option<Arc<Tracker>> {
+    followed(context, speaking).await;
+    let held = &speaking.held;
+    let live = context.shared.live();
+    let heard = live.get(held.key).is_some_and(|tracker| track::is_reported(tracker));
+    (heard || counts.is_some()).then(|| live.failed(held.key, held.current_attempt(), counts, wall_clock()))
 }
 
 /// The beginning of a text.

@@ -24,7 +24,7 @@ use crate::context::Context;
 use crate::handler::{Handled, Handler, Inbound, Processed, job_id, marks};
 use crate::said;
 use crate::session::{Held, Session};
-use crate::shared::{Shared, brief};
+use crate::shared::{Shared, brief, wall_clock};
 
 /// Every built-in handler with the type it is for.
 pub(crate) fn built_in() -> Vec<(CrawlerKind, Arc<dyn Handler>)> {
@@ -109,7 +109,10 @@ async fn speaking(context: &Context, message: &Inbound) -> Result<Speaking, Hand
         return under_lease(context, message, job).map_err(|late| *late);
     }
     match context.held(job.as_str()).await {
-        Ok((session, held)) => Ok(Speaking { job, session, held }),
+        Ok((session, held)) => {
+            context.shared.live().named(held.key, false, wall_clock());
+            Ok(Speaking { job, session, held })
+        }
         Err(reason) => Err(late(context, &job, code::NOT_HELD, reason)),
     }
 }
@@ -126,6 +129,7 @@ fn under_lease(context: &Context, message: &Inbound, job: JobId) -> Result<Speak
         let stale = Refusal::Stale;
         return Err(Box::new(late(context, &job, stale.as_str(), stale.to_string())));
     }
+    context.shared.live().named(held.key, false, wall_clock());
     Ok(Speaking { job, session, held })
 }
 
@@ -163,6 +167,11 @@ async fn ending(context: &Context, message: &Inbound) -> Result<Speaking, Handle
         context.shared.wake.notify_one();
     }
     speaking
+}
+
+/// The work of a job went forward: something was found, or a place to go on from was kept.
+fn forward(context: &Context, speaking: &Speaking) {
+    context.shared.live().named(speaking.held.key, true, wall_clock());
 }
 
 /// Says that the job started, if nobody has said so.

@@ -1,12 +1,11 @@
-use std::sync::Arc;
-
 use crawlwire_protocol::message::JobProgress;
 
-use super::{give, handler, implied_start, speaking};
+use super::{Speaking, give, handler, implied_start, speaking};
 use crate::context::Context;
 use crate::event::Event;
 use crate::handler::{Handled, Inbound, Processed, marks};
 use crate::shared::wall_clock;
+use crate::track;
 
 handler!(OnProgress, JobProgress, on_progress);
 
@@ -20,23 +19,26 @@ async fn on_progress(context: &Context, message: &Inbound, report: &JobProgress)
         Some(start) => Some(give(context, vec![start], &speaking).await),
         None => None,
     };
-    let held = &speaking.held;
-    let lease = speaking.session.lease(held);
-    // A start that was just given counts already.
-    let attempt = speaking
-        .session
-        .held(speaking.job.as_str())
-        .map_or(held.attempt, |held| held.attempt);
-    let view = context
-        .shared
-        .live()
-        .report(held.key, (lease, attempt), marks(message).n, report, wall_clock());
-    if let Some(view) = view {
-        context.shared.publish(Event::Progress {
+    take(context, &speaking, marks(message).n, report).await;
+    started.unwrap_or_else(|| Handled::Done(Processed::done()))
+}
+
+/// Reports come again: one is dropped when the store cannot be asked where the job was before.
+async fn take(context: &Context, speaking: &Speaking, sent: Option<u64>, report: &JobProgress) {
+    let Speaking { job, session, held } = speaking;
+    let shared = &context.shared;
+    if let Err(error) = track::follow(shared, session, job.as_str(), held).await {
+        tracing::debug!(%error, job = job.as_str(), "report dropped, the job's earlier progress is not known");
+        return;
+    }
+    let lease = session.lease(held);
+    let changes = shared.live().report(held.key, lease, sent, report, wall_clock());
+    let Some(changes) = changes else { return };
+    if shared.is_heard() {
+        shared.publish(Event::Progress {
             job: held.key,
-            public_id: speaking.job.to_string(),
-            progress: Arc::new(view),
+            public_id: job.to_string(),
         });
     }
-    started.unwrap_or_else(|| Handled::Done(Processed::done()))
+    track::tell(shared, held.key, job.as_str(), changes);
 }

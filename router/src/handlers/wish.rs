@@ -40,9 +40,8 @@ async fn stopped(context: &Context, message: &Inbound, counts: Option<&FinalCoun
 /// while the database is away.
 async fn report(context: &Context, speaking: &Speaking, counts: &FinalCounts) {
     let Speaking { session, held, .. } = speaking;
-    let lease = session.lease(held);
-    if let Some(view) = last_report(context, held, lease, Some(&**counts)).await {
-        let report = Op::Progress(vec![(held.key, lease, view)]);
+    if let Some(tracker) = last_report(context, speaking, Some(&**counts)).await {
+        let report = Op::Progress(vec![(held.key, session.lease(held), tracker)]);
         drop(context.shared.store.enqueue(report).await);
     }
 }

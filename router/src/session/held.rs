@@ -1,10 +1,12 @@
 //! The jobs that a session holds.
 
 use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crawlwire_progress::lifecycle::Lease;
+use crawlwire_progress::live::About;
 use crawlwire_progress::store::Holder;
+use crawlwire_progress::view::JobView;
 use crawlwire_progress::{CredentialKey, Fence, JobKey, Want};
 
 use super::Session;
@@ -18,6 +20,10 @@ pub struct Held {
     pub fence: Fence,
     /// The attempt, once it is known.
     pub attempt: i32,
+    /// What it is about; none until somebody asks, when it was not given out here.
+    pub(crate) about: Option<Arc<About>>,
+    /// Which jobs it is below; none until somebody asks.
+    pub(crate) kin: Option<Kin>,
     /// Whether the start was given to the store.
     pub started: bool,
     /// Whether its end was given to the store: the crawler does not work on it any more.
@@ -30,6 +36,16 @@ pub struct Held {
     pub(crate) since: u64,
 }
 
+/// Public ids of the jobs at whose looks a job is looked at, too: its parent, and the top of its tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kin(pub(crate) Arc<[String]>);
+
+impl Kin {
+    pub(crate) fn of(view: &JobView) -> Self {
+        Self(view.parent_id.iter().chain([&view.root_id]).cloned().collect())
+    }
+}
+
 impl Held {
     /// A job that was just given out, without a token.
     pub(crate) fn new(key: JobKey, fence: Fence, attempt: i32) -> Self {
@@ -37,12 +53,19 @@ impl Held {
             key,
             fence,
             attempt,
+            about: None,
+            kin: None,
             started: false,
             ending: false,
             credential: None,
             told: None,
             since: 0,
         }
+    }
+
+    /// The attempt that its crawler is at, which begins with the start.
+    pub(crate) fn current_attempt(&self) -> i32 {
+        self.attempt.saturating_add(i32::from(!self.started))
     }
 }
 
@@ -171,8 +194,6 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-
-    use std::sync::Arc;
 
     use crawlwire_progress::admit::Capabilities;
     use crawlwire_progress::{Epoch, SessionKey, SessionRef};

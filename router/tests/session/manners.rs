@@ -284,6 +284,35 @@ async fn reports_are_asked_for_less_often_when_there_are_many_jobs() {
 }
 
 #[tokio::test]
+async fn reports_are_asked_for_more_often_while_somebody_watches() {
+    let mut config = calm();
+    config.hello.progress_interval = Duration::from_millis(100);
+    config.hello.unwatched_interval = Duration::from_secs(10);
+    let server = Server::with(config, Policy::default());
+    let (mut client, welcome) = server.welcome(hello_with(1, json!({}))).await;
+    assert_eq!(welcome.report_policy.progress_interval_ms.get(), 10_000.0);
+    server.submit("a").await;
+    let (fence, _) = client.assigned().await;
+    client.settle(&say::started("a"), fence).await;
+    let line = client.next(&say::discovered("a", &["below"]), fence);
+    done(client.say(line).await);
+    while !matches!(client.hear().await.message, WebAppMessage::JobAssignment(_)) {}
+    client.line.router.watch("another");
+    let line = client.next(&say::completed("a"), fence);
+    done(client.say(line).await);
+    assert_eq!(client.line.holds().len(), 1, "what is below goes on");
+    server.router.watch("a");
+    let policy = loop {
+        match client.hear().await.message {
+            WebAppMessage::ReportPolicy(policy) => break policy,
+            WebAppMessage::Ack(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(policy.progress_interval_ms.get(), 100.0);
+}
+
+#[tokio::test]
 async fn a_server_that_drains_tells_each_in_its_own_words() {
     let server = quiet().await;
     let mut base = server.crawler().await;

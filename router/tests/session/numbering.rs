@@ -377,7 +377,7 @@ async fn without_a_number_nothing_is_acknowledged() {
     );
     done(client.say(report(3)).await);
     assert_eq!(
-        server.router.progress(job.key).unwrap().overall_completion,
+        server.router.progress(job.key).unwrap().said.overall_completion,
         0.5,
         "newer wins"
     );

@@ -53,7 +53,7 @@ async fn a_crawler_is_asked_to_end_a_job_and_says_that_it_did() {
     assert_eq!(server.arrow("a", Arrow::Confirm).await.state, State::Cancelled);
     assert!(client.line.holds().is_empty() && client.line.lingering().is_empty() && client.heard_nothing());
     let report = server.stored_progress("a", |_| true).await;
-    assert_eq!(report.entities[0].total_processed.get(), 4);
+    assert_eq!(report.entities[0].said.total_processed.get(), 4);
 }
 
 #[tokio::test]

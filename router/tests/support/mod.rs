@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::store::{BoxFuture, NewJob, Outcome, Paging};
-use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView, ProgressView};
+use crawlwire_progress::track::Tracker;
+use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView};
 use crawlwire_progress::{Arrow, Fact, Policy, Store};
 use crawlwire_protocol::message::{JobAssignment, JobType, TokenRefreshResponse};
 use crawlwire_protocol::{
@@ -238,7 +239,7 @@ impl Server {
     }
 
     /// The stored report about a job, when it fits.
-    pub(crate) async fn stored_progress(&self, id: &str, fits: impl Fn(&ProgressView) -> bool) -> ProgressView {
+    pub(crate) async fn stored_progress(&self, id: &str, fits: impl Fn(&Tracker) -> bool) -> Tracker {
         let job = self.job(id).await.key;
         let written = async {
             loop {

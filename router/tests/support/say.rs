@@ -35,6 +35,16 @@ pub(crate) fn progress(job: &str, completion: f64) -> String {
     line("job_progress", Some(job), data)
 }
 
+/// A report of one counter.
+pub(crate) fn counted(job: &str, discovered: u64, processed: u64, remaining: u64) -> String {
+    let counts = [json!({
+        "entity_type": "issues", "total_discovered": discovered, "total_processed": processed,
+        "estimated_remaining": remaining,
+    })];
+    let data = json!({ "progress": counts, "overall_completion": 0.1, "time_elapsed": 1500 });
+    line("job_progress", Some(job), data)
+}
+
 pub(crate) fn completed(job: &str) -> String {
     completed_with(job, &["a.json".to_owned()], "all done")
 }

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crawlwire_progress::admit::ClosedGate;
+use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::sums::{Totals, TreeView};
+use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ProgressView, ReadyJob,
-    SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 use crawlwire_progress::{
     AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, Store, StoreError, Timestamp, TokenKey,
@@ -288,11 +290,27 @@ impl Store for Probe {
         self.inner.events(job, paging)
     }
 
-    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<ProgressView>, StoreError>> {
+    fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
         Box::pin(async move {
             let report = self.inner.progress(job).await;
             self.kept_back(report).await
         })
+    }
+
+    fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
+        self.inner.histories(job)
+    }
+
+    fn tree_progress(&self, root: JobKey) -> BoxFuture<'_, Result<Option<TreeView>, StoreError>> {
+        self.inner.tree_progress(root)
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        self.inner.totals()
+    }
+
+    fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
+        self.inner.running()
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::layers::Layers;
 use super::report::{ConfigErrors, Origin};
 use super::setting::Setting;
-use super::{Cleanup, Connection, Heartbeat, Http, Jobs, Messages, Security};
+use super::{Cleanup, Connection, Heartbeat, Http, Jobs, Messages, Progress, Security};
 
 /// Longest path the address of a Unix socket can hold, without the NUL that ends it: unix(7), and the same in BSD.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -130,6 +130,44 @@ pub(super) fn jobs(jobs: &Jobs, layers: &Layers, report: &mut ConfigErrors) {
             origin(layers, DELAY),
         );
         report.problem(origin(layers, LONGEST), Some(LONGEST), message);
+    }
+}
+
+/// What says nothing for long is quiet before it is stalled.
+pub(super) fn progress(progress: &Progress, layers: &Layers, report: &mut ConfigErrors) {
+    const QUIET: &str = "progress_quiet_after_ms";
+    let stalled = [
+        ("progress_stalled_after_ms", Some(progress.stalled_after)),
+        (
+            "progress_stalled_after_discover_namespaces_ms",
+            progress.stalled_after_discover_namespaces,
+        ),
+        (
+            "progress_stalled_after_crawl_user_ms",
+            progress.stalled_after_crawl_user,
+        ),
+        (
+            "progress_stalled_after_crawl_group_ms",
+            progress.stalled_after_crawl_group,
+        ),
+        (
+            "progress_stalled_after_crawl_project_ms",
+            progress.stalled_after_crawl_project,
+        ),
+    ];
+    for (key, after) in stalled {
+        let Some(after) = after.filter(|after| *after < progress.quiet_after) else {
+            continue;
+        };
+        if !report.blames(key) && !report.blames(QUIET) {
+            let message = format!(
+                "{} ms is below {QUIET}, which is {} ({})",
+                after.as_millis(),
+                progress.quiet_after.as_millis(),
+                origin(layers, QUIET),
+            );
+            report.problem(origin(layers, key), Some(key), message);
+        }
     }
 }
 

@@ -32,8 +32,8 @@ pub use reader::Entry;
 pub use report::{ConfigErrors, Finding, Origin, Problem, Warning};
 pub use setting::{Preset, Setting};
 pub use table::{
-    Cleanup, Connection, Database, Discovery, General, Heartbeat, Http, Jobs, Logging, Messages, SECTIONS, Security,
-    Shutdown,
+    Cleanup, Connection, Database, Discovery, General, Heartbeat, Http, Jobs, Logging, Messages, Progress, SECTIONS,
+    Security, Shutdown,
 };
 pub use types::{Delimiter, FileMode, GroupName, LogLevel, Profile, ServerName, WebOrigin};
 
@@ -93,6 +93,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How jobs are queued, handed out, watched and tried again.
     pub jobs: Jobs,
+    /// What is told of how far jobs are.
+    pub progress: Progress,
     /// How far discovered jobs may spread.
     pub discovery: Discovery,
     /// What the server tells of itself.
@@ -167,6 +169,7 @@ impl Config {
         let messages = Messages::read(&mut reader);
         let heartbeat = Heartbeat::read(&mut reader);
         let jobs = Jobs::read(&mut reader);
+        let progress = Progress::read(&mut reader);
         let discovery = Discovery::read(&mut reader);
         let logging = Logging::read(&mut reader);
         let database = Database::read(&mut reader);
@@ -189,6 +192,9 @@ impl Config {
             .iter()
             .for_each(|section| checks::heartbeat(section, layers, report));
         jobs.iter().for_each(|section| checks::jobs(section, layers, report));
+        progress
+            .iter()
+            .for_each(|section| checks::progress(section, layers, report));
         cleanup
             .iter()
             .for_each(|section| checks::cleanup(section, layers, report));
@@ -200,6 +206,7 @@ impl Config {
             messages: messages?,
             heartbeat: heartbeat?,
             jobs: jobs?,
+            progress: progress?,
             discovery: discovery?,
             logging: logging?,
             database: database?,

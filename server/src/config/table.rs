@@ -7,6 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crawlwire_progress::track::Milestones;
+
 use super::database_url::DatabaseUrl;
 use super::reader::Reader;
 use super::setting::Preset::{Computed, Fixed};
@@ -204,7 +206,8 @@ sections! {
         max_running_per_account: u64 =
             Setting::new("max_running_jobs_per_account", &["SOCKET_MAX_RUNNING_JOBS_PER_ACCOUNT"])
             .default("0").range(0, ROWS_MAX).hot();
-        /// Time between two reports of progress about a job that a crawler of the session protocol is asked for.
+        /// Time between two reports of progress about a job that a crawler of the session protocol is asked for while
+        /// somebody looks at it; see `progress_unwatched_interval_ms`.
         report_interval: Duration = Setting::new("progress_report_interval_ms", &["SOCKET_PROGRESS_REPORT_INTERVAL"])
             .default("1000").range(10, HOUR_MS);
         /// Failures in a row after which a circuit breaker opens.
@@ -213,6 +216,42 @@ sections! {
         /// Time an open circuit breaker waits before it lets one attempt through.
         breaker_open: Duration = Setting::new("circuit_breaker_open_ms", &["SOCKET_CIRCUIT_BREAKER_OPEN"])
             .default("30000").range(10, HOUR_MS).hot().awaits("circuit breakers");
+    }
+
+    /// What is told of how far jobs are.
+    Progress {
+        /// Parts of the whole, in percent, that are told when a job, one of its counters, or a whole tree passes them; 16 at
+        /// most, separated by commas in the environment. Each is told once.
+        milestones: Milestones = Setting::new("progress_milestones", &["SOCKET_PROGRESS_MILESTONES"])
+            .default("25,50,75,90,100");
+        /// Time between two reports of progress about a job that a crawler of the session protocol is asked for while nobody
+        /// looks at the job, its parent or its tree. Below `progress_report_interval_ms` it counts as that.
+        unwatched_interval: Duration =
+            Setting::new("progress_unwatched_interval_ms", &["SOCKET_PROGRESS_UNWATCHED_INTERVAL"])
+            .default("10000").range(10, HOUR_MS);
+        /// Time without a word about a running job after which it is shown as `quiet`.
+        quiet_after: Duration = Setting::new("progress_quiet_after_ms", &["SOCKET_PROGRESS_QUIET_AFTER"])
+            .default("60000").range(10, DAY_MS);
+        /// Time without a step forward of a running job after which it is `stalled`: that is an issue, an event, and a line
+        /// in the error log. What a job waits behind a closed gate does not count. Not below `progress_quiet_after_ms`.
+        stalled_after: Duration = Setting::new("progress_stalled_after_ms", &["SOCKET_PROGRESS_STALLED_AFTER"])
+            .default("300000").range(10, DAY_MS);
+        /// The same for jobs of the type `discover_namespaces`. Unset: as for all.
+        stalled_after_discover_namespaces: Option<Duration> = Setting::new(
+            "progress_stalled_after_discover_namespaces_ms", &["SOCKET_PROGRESS_STALLED_AFTER_DISCOVER_NAMESPACES"])
+            .range(10, DAY_MS);
+        /// The same for jobs of the type `crawl_user`. Unset: as for all.
+        stalled_after_crawl_user: Option<Duration> = Setting::new(
+            "progress_stalled_after_crawl_user_ms", &["SOCKET_PROGRESS_STALLED_AFTER_CRAWL_USER"])
+            .range(10, DAY_MS);
+        /// The same for jobs of the type `crawl_group`. Unset: as for all.
+        stalled_after_crawl_group: Option<Duration> = Setting::new(
+            "progress_stalled_after_crawl_group_ms", &["SOCKET_PROGRESS_STALLED_AFTER_CRAWL_GROUP"])
+            .range(10, DAY_MS);
+        /// The same for jobs of the type `crawl_project`. Unset: as for all.
+        stalled_after_crawl_project: Option<Duration> = Setting::new(
+            "progress_stalled_after_crawl_project_ms", &["SOCKET_PROGRESS_STALLED_AFTER_CRAWL_PROJECT"])
+            .range(10, DAY_MS);
     }
 
     /// How far discovered jobs may spread. What is over a budget is refused, item by item.

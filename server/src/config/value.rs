@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crawlwire_progress::track::Milestones;
 
 use super::report::quote;
 use super::setting::Setting;
@@ -264,23 +267,45 @@ impl Value for Vec<u32> {
     const KIND: &'static str = "list of numbers";
 
     fn parse(raw: &Raw, _: &Setting) -> Result<Self, String> {
-        const WANTED: &str = "a list of numbers such as [1000, 1001]";
-        let given = match raw {
-            Raw::Toml(TomlValue::Integers(numbers)) => numbers.clone(),
-            Raw::Toml(TomlValue::Strings(list)) if !list.is_empty() => {
-                return Err(format!("must be {WANTED}, without quotes"));
-            }
-            _ => texts(raw, WANTED)?,
-        };
-        let number = |text: &String| match text.parse() {
-            Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
-            _ => Err(format!("must be {WANTED}; not {}", quote(text))),
-        };
-        given.iter().map(number).collect()
+        numbers(raw, "a list of numbers such as [1000, 1001]")
     }
 
     fn to_toml(&self) -> Option<String> {
-        let items: Vec<String> = self.iter().map(u32::to_string).collect();
-        Some(format!("[{}]", items.join(", ")))
+        Some(list(self))
     }
+}
+
+/// Parts of the whole that are told when they are passed.
+impl Value for Milestones {
+    const KIND: &'static str = "list of percent";
+
+    fn parse(raw: &Raw, _: &Setting) -> Result<Self, String> {
+        let percents: Vec<u8> = numbers(raw, "a list of percents such as [25, 50, 100]")?;
+        Self::try_from(percents).map_err(|error| format!("is not valid: {error}"))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(list(self.percents()))
+    }
+}
+
+/// Numbers: a list in the file, separated by commas elsewhere.
+fn numbers<T: FromStr>(raw: &Raw, wanted: &str) -> Result<Vec<T>, String> {
+    let given = match raw {
+        Raw::Toml(TomlValue::Integers(numbers)) => numbers.clone(),
+        Raw::Toml(TomlValue::Strings(list)) if !list.is_empty() => {
+            return Err(format!("must be {wanted}, without quotes"));
+        }
+        _ => texts(raw, wanted)?,
+    };
+    let number = |text: &String| match text.parse() {
+        Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+        _ => Err(format!("must be {wanted}; not {}", quote(text))),
+    };
+    given.iter().map(number).collect()
+}
+
+fn list(numbers: &[impl ToString]) -> String {
+    let items: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("[{}]", items.join(", "))
 }

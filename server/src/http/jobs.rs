@@ -17,7 +17,6 @@ pub(super) fn routes() -> Router<Api> {
         .route("/jobs/{id}", routing::get(show).delete(acts::delete))
         .route("/jobs/{id}/events", routing::get(events))
         .route("/jobs/{id}/children", routing::get(children))
-        .route("/jobs/{id}/progress", routing::get(progress))
         .route("/jobs/{id}/explain", routing::get(explain))
 }
 
@@ -55,34 +54,6 @@ async fn events(
 async fn children(State(api): State<Api>, Path(id): Path<String>, query: JobListQuery) -> Result<Json<Value>, Problem> {
     let job = find(&api, &id).await?;
     filtered(&api, query, Some(job.key)).await
-}
-
-async fn progress(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let job = find(&api, &id).await?;
-    Ok(Json(current_progress(&api, &job).await?))
-}
-
-/// The newest report: from memory while a crawler of this server holds the job, else as it was stored. A job nobody has
-/// reported about yet stands at zero.
-pub(super) async fn current_progress(api: &Api, job: &JobView) -> Result<Value, Problem> {
-    let known = match api.router.progress(job.key) {
-        Some(live) => Some(live),
-        None => api.store.progress(job.key).await?,
-    };
-    let mut value = match known {
-        Some(view) => json::progress(&job.public_id, &view),
-        None => json!({
-            "job_id": job.public_id,
-            "attempt": job.attempt,
-            "overall_completion": 0.0,
-            "time_elapsed": 0.0,
-            "estimated_time_remaining": null,
-            "entities": [],
-            "updated_at": null,
-        }),
-    };
-    value["status"] = job.state.web_status().into();
-    Ok(value)
 }
 
 async fn explain(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crawlwire_progress::Timestamp;
 use crawlwire_progress::admit::{ClosedGate, Gate};
 use crawlwire_progress::job::Tree;
-use crawlwire_progress::view::{AreaView, AuditView, ErrorView, EventView, JobView, ProgressView};
+use crawlwire_progress::view::{AreaView, AuditView, ErrorView, EventView, JobView};
 use crawlwire_protocol::Dialect;
 use crawlwire_router::SessionInfo;
 use crawlwire_transport::{ClosedRecord, ConnectionInfo, Refused};
@@ -121,18 +121,6 @@ pub(crate) fn event(view: &EventView) -> Value {
         "fence": view.fence,
         "attempt": view.attempt,
         "session": view.session,
-    })
-}
-
-pub(crate) fn progress(job_id: &str, view: &ProgressView) -> Value {
-    json!({
-        "job_id": job_id,
-        "attempt": view.attempt,
-        "overall_completion": view.overall_completion,
-        "time_elapsed": view.time_elapsed,
-        "estimated_time_remaining": view.estimated_time_remaining,
-        "entities": view.entities,
-        "updated_at": time(view.updated_at),
     })
 }
 

@@ -11,10 +11,12 @@ mod jobs;
 pub(crate) mod json;
 mod list;
 mod problem;
+mod progress;
 mod reason;
 mod records;
 mod stream;
 mod submit;
+mod tracked;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,7 @@ pub(crate) fn routes(api: Api) -> Router {
     let v1 = Router::new()
         .merge(jobs::routes())
         .merge(acts::routes())
+        .merge(progress::routes())
         .merge(gates::routes())
         .merge(records::routes())
         .merge(crawlers::routes())

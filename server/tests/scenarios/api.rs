@@ -223,7 +223,10 @@ fn history_and_children_are_lists_too(database: TestDatabase) {
         untouched,
         json!({
             "job_id": all[0], "status": "queued", "attempt": 0, "overall_completion": 0.0, "time_elapsed": 0.0,
-            "estimated_time_remaining": null, "entities": [], "updated_at": null,
+            "estimated_time_remaining": null, "entities": [], "updated_at": null, "state": "initializing",
+            "activity": null, "completion": 0.0, "discovering": true, "total": { "kind": "unknown", "items": 0 },
+            "done": 0, "expected": 0, "worked_ms": 0, "eta": { "none": "not_started" },
+            "clocks": { "link_at": null, "worker_at": null, "work_at": null },
         })
     );
 }

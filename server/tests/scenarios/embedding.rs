@@ -378,7 +378,7 @@ async fn what_a_program_can_see() {
     let status = server.status();
     assert!(status.is_running && status.connections == 0 && status.active_connections == 0);
     assert_eq!(status.config.connection.max_connections, 10);
-    assert_eq!(server.aggregate_progress(), None);
+    assert_eq!(server.aggregate_progress().await, Ok(None));
 
     let api = Api::new(server.http_address());
     let silent = place.connect();
@@ -399,22 +399,26 @@ async fn what_a_program_can_see() {
     jobs.iter().for_each(|_| drop(crawler.assignment()));
     crawler.progress(&jobs[0], 0.25, 25);
     crawler.progress(&jobs[1], 0.75, 75);
-    let all = wait_until("both have reported", || {
-        server.aggregate_progress().filter(|all| all.active_jobs == 2)
-    });
+    let all = loop {
+        match server.aggregate_progress().await.expect("the database is there") {
+            Some(all) if all.active_jobs == 2 => break all,
+            // What is written announces itself nowhere.
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
     assert!((all.overall_completion - 0.5).abs() < 1e-9);
     jobs.iter().for_each(|job| crawler.completed(job));
     jobs.iter().for_each(|job| drop(api.await_status(job, "completed")));
-    assert_eq!(server.aggregate_progress(), None);
+    assert_eq!(server.aggregate_progress().await, Ok(None));
     let name = crawler.name.clone();
     drop(crawler);
 
     let life = life(&mut events, &name, &jobs[0]).await;
     assert_eq!(
-        life.iter().filter(|it| *it != "0.25").collect::<Vec<_>>(),
+        life.iter().filter(|it| *it != "progress").collect::<Vec<_>>(),
         ["opened", "submit", "claim", "start", "finish"]
     );
-    assert!(life.contains(&"0.25".to_owned()));
+    assert!(life.contains(&"progress".to_owned()));
     assert!(server.store().ping().await.is_ok());
     server.stop().await;
 }
@@ -427,11 +431,7 @@ async fn life(events: &mut broadcast::Receiver<Event>, session: &str, job: &str)
         match event.expect("the session closes").expect("an event") {
             Event::SessionOpened { name } if *name == *session => life.push("opened".to_owned()),
             Event::Job(fact) if fact.public_id == job => life.push(fact.arrow.to_string()),
-            Event::Progress {
-                public_id, progress, ..
-            } if public_id == job => {
-                life.push(progress.overall_completion.to_string());
-            }
+            Event::Progress { public_id, .. } if public_id == job => life.push("progress".to_owned()),
             Event::SessionClosed { name } if *name == *session => return life,
             _ => {}
         }

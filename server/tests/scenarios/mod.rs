@@ -11,6 +11,7 @@ mod gates;
 mod handover;
 mod lost_answers;
 mod pages;
+mod progress;
 mod records;
 mod refusals;
 mod restart;

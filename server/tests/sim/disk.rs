@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crawlwire_progress::admit::ClosedGate;
+use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::memory::MemoryStore;
 use crawlwire_progress::store::{BoxFuture, JobFilter, NewJob, Op, Outcome, Paging, ReadyQuery, Said, Ticket};
+use crawlwire_progress::sums::{Totals, TreeView};
+use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobSpec, JobView, Page, ProgressView, ReadyJob,
-    SessionView, StateCounts,
+    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobSpec, JobView, Page, ReadyJob, SessionView,
+    StateCounts,
 };
 use crawlwire_progress::{
     AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, State, Store, StoreError, Timestamp, TokenKey,
@@ -239,7 +242,11 @@ impl Store for Way {
         jobs(filter: JobFilter, paging: Paging) -> Page<JobView>;
         counts() -> StateCounts;
         events(job: JobKey, paging: Paging) -> Page<EventView>;
-        progress(job: JobKey) -> Option<ProgressView>;
+        progress(job: JobKey) -> Option<Tracker>;
+        histories(job: JobKey) -> Vec<(i32, History)>;
+        tree_progress(root: JobKey) -> Option<TreeView>;
+        totals() -> Totals;
+        running() -> Option<AggregateProgress>;
         ready(query: ReadyQuery) -> Vec<ReadyJob>;
         gates() -> Vec<ClosedGate>;
         held_by_account(accounts: Vec<AccountKey>) -> BTreeMap<AccountKey, u64>;

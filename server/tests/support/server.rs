@@ -73,6 +73,7 @@ impl Setup {
             .set("SOCKET_HEARTBEAT_TIMEOUT", 60_000)
             .set("SOCKET_REATTACH_GRACE", 30_000)
             .set("SOCKET_SWEEP_INTERVAL", 50)
+            .set("SOCKET_PROGRESS_UNWATCHED_INTERVAL", 10)
     }
 
     /// A variable of the server's environment.

@@ -2,10 +2,11 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crawlwire_progress::admit::Gate;
-use crawlwire_progress::track::{Activity, IssueKind, NoEstimate, Phase};
+use crawlwire_progress::track::{Activity, IssueKind, Milestones, NoEstimate, Phase};
 use crawlwire_progress::{Arrow, Policy, State};
 use crawlwire_router::{Event, ProgressConfig, RouterConfig, Standing};
 
@@ -236,4 +237,49 @@ async fn another_connection_goes_on_with_the_same_numbers() {
     assert_eq!(after.tracker.milestones(), before.milestones());
     assert_eq!(after.tracker.began_at(), before.began_at());
     assert!(after.tracker.n > before.n && after.snapshot.clocks.link_at.is_some());
+}
+
+/// 100 jobs, about each of which a crawler reports 50 times a second. Time is simulated, so the number of flushes is exact.
+#[tokio::test(start_paused = true)]
+async fn what_busy_jobs_cost_is_bound_by_the_flushes() {
+    const JOBS: usize = 100;
+    const REPORTS: u64 = 100;
+    const FLUSHES: usize = 4;
+    let between = Duration::from_millis(20);
+    let config = RouterConfig {
+        slots_per_crawler: JOBS,
+        flush_interval: between * 25,
+        sweep_interval: Duration::from_secs(1),
+        ..config()
+    };
+    // Milestones are written at once, and are counted elsewhere.
+    let milestones = Milestones::try_from(vec![]).unwrap();
+    let policy = Policy {
+        milestones,
+        ..Policy::default()
+    };
+    let server = Server::with(config, policy);
+    let mut crawler = server.crawler().await;
+    let mut jobs: Vec<String> = (0..JOBS).map(|number| format!("job-{number}")).collect();
+    for job in &jobs {
+        server.submit(job).await;
+        crawler.assignment().await;
+        done(crawler.say(say::started(job)).await);
+    }
+    let before = server.store.progress_rows.load(Ordering::Relaxed);
+    for number in 1..=REPORTS {
+        // Whose turn comes first does not matter.
+        jobs.rotate_left(7);
+        for job in &jobs {
+            done(crawler.say(say::counted(job, REPORTS, number, REPORTS - number)).await);
+        }
+        tokio::time::sleep(between).await;
+    }
+    let rows = server.store.progress_rows.load(Ordering::Relaxed) - before;
+    assert!((JOBS..=JOBS * (FLUSHES + 1)).contains(&rows), "{rows} rows");
+    tokio::time::sleep(between * 26).await;
+    for job in &jobs {
+        let stored = server.stored_progress(job, |_| true).await;
+        assert_eq!(stored.work().done, REPORTS, "{job}: nothing is older than a flush");
+    }
 }

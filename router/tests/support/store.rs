@@ -30,6 +30,8 @@ pub(crate) struct Probe {
     pub(crate) sealed: AtomicBool,
     /// Names of the operations that took effect, in order.
     journal: Mutex<Vec<String>>,
+    /// Rows of progress that it was given, but for those of an end.
+    pub(crate) progress_rows: AtomicUsize,
     /// Operations that were given while the store was away.
     turned_away: watch::Sender<u64>,
     /// How many took effect.
@@ -61,6 +63,7 @@ impl Probe {
             waiting: Mutex::default(),
             sealed: AtomicBool::new(false),
             journal: Mutex::default(),
+            progress_rows: AtomicUsize::new(0),
             turned_away: watch::Sender::new(0),
             written: watch::Sender::new(0),
             untold: watch::Sender::new(None),
@@ -142,6 +145,9 @@ impl Probe {
 
     fn carry_out(&self, op: Op) -> Outcome {
         self.journal.lock().unwrap().push(name_of(&op));
+        if let Op::Progress(rows) = &op {
+            self.progress_rows.fetch_add(rows.len(), Ordering::Relaxed);
+        }
         let outcome = self.inner.apply(op);
         self.written.send_modify(|count| *count += 1);
         outcome

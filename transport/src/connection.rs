@@ -65,7 +65,7 @@ pub enum SendError {
     /// The connection is closing or closed.
     #[error("the connection is closed")]
     Closed,
-    /// No such connection. Only from look-ups in a [`Pool`](crate::Pool).
+    /// No such connection. Only from look-ups in a [`Pool`].
     #[error("no such connection")]
     NotFound,
 }

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nobody may be reading; there is nowhere else to say it.
-        let _ = writeln!(io::stderr(), "crawlwire: {error:#}");
+        let _ = writeln!(io::stderr(), "crawlwire: {}", told(&error));
         ExitCode::FAILURE
     })
 }
@@ -131,5 +131,34 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     match failed {
         None => Ok(ExitCode::SUCCESS),
         Some(reason) => Err(anyhow::anyhow!(reason)),
+    }
+}
+
+/// An error and its causes, each said once: many quote their cause.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().skip(1).map(ToString::to_string);
+    causes.fold(error.to_string(), |told, cause| {
+        if told.contains(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::told;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let quoted = Err::<(), _>(anyhow!("no such file")).context("data.db: no such file");
+        assert_eq!(told(&quoted.unwrap_err()), "data.db: no such file");
+        let plain = Err::<(), _>(anyhow!("no such file"))
+            .context("reading data.db")
+            .context("start");
+        assert_eq!(told(&plain.unwrap_err()), "start: reading data.db: no such file");
     }
 }

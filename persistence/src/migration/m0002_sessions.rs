@@ -1,17 +1,12 @@
 //! Sessions that outlast their connections, what they have said, how far jobs got, and who may speak.
 
-use sea_orm::DbErr;
-use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
+use super::Step;
 
-use super::run;
-
-pub(super) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &'static str {
-        "m0002_sessions"
-    }
-}
+pub(super) const STEP: Step = Step {
+    name: "m0002_sessions",
+    up: UP,
+    down: DOWN,
+};
 
 /// Sessions of before are no instances, and stay what they are.
 const UP: &[&str] = &[
@@ -57,19 +52,3 @@ const DOWN: &[&str] = &[
     "ALTER TABLE sessions DROP COLUMN high_water",
     "ALTER TABLE sessions DROP COLUMN epoch",
 ];
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// All or nothing on SQLite too.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, DOWN).await
-    }
-}

@@ -1,17 +1,12 @@
 //! How far jobs and trees are, by our own count, and how attempts went.
 
-use sea_orm::DbErr;
-use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
+use super::Step;
 
-use super::run;
-
-pub(super) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &'static str {
-        "m0004_progress"
-    }
-}
+pub(super) const STEP: Step = Step {
+    name: "m0004_progress",
+    up: UP,
+    down: DOWN,
+};
 
 /// Reports of before have none of the new columns; they are not counted in their trees until the next one comes.
 const UP: &[&str] = &[
@@ -56,19 +51,3 @@ const DOWN: &[&str] = &[
     "ALTER TABLE job_progress DROP COLUMN done",
     "ALTER TABLE job_progress DROP COLUMN completion",
 ];
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    /// All or nothing on SQLite too.
-    fn use_transaction(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, UP).await
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, DOWN).await
-    }
-}

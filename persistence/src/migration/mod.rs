@@ -7,7 +7,7 @@ mod m0004_progress;
 
 use sea_orm::sea_query::{DynIden, IntoIden};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
-use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
 /// A step of versions that were never released. What they kept has no way into ours.
 pub(crate) const UNRELEASED: &str = "m0001_lives";
@@ -20,15 +20,44 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m0001_engine::Migration),
-            Box::new(m0002_sessions::Migration),
-            Box::new(m0003_refusals::Migration),
-            Box::new(m0004_progress::Migration),
+            Box::new(m0002_sessions::STEP),
+            Box::new(m0003_refusals::STEP),
+            Box::new(m0004_progress::STEP),
         ]
     }
 
     /// Not SeaORM's own name, so that a database may be shared with a web app that uses SeaORM too.
     fn migration_table_name() -> DynIden {
         "crawlwire_migrations".into_iden()
+    }
+}
+
+/// A step that is nothing but statements, forwards and back.
+struct Step {
+    name: &'static str,
+    up: &'static [&'static str],
+    down: &'static [&'static str],
+}
+
+impl MigrationName for Step {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Step {
+    /// All or nothing on SQLite too.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(manager, self.up).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(manager, self.down).await
     }
 }
 

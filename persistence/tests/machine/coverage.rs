@@ -11,7 +11,7 @@ use crate::machine::step::{Answer, Fact, Opened, Said, Step};
 pub(crate) type Label = (&'static str, &'static str);
 
 /// How often each must be taken in a run.
-pub(crate) const ENOUGH: u32 = 60;
+pub(crate) const ENOUGH: u32 = 100;
 
 /// Every refusal, and everything else besides arrows, that a store can answer. The one left out needs a thousand closed
 /// gates.

@@ -429,6 +429,7 @@ mod tests {
             priority: 1.0,
             resume: false,
             checkpoint: None,
+            counts: None,
             attempt: None,
         };
         let envelope = Envelope::now(WebAppMessage::JobAssignment(assignment));

@@ -113,7 +113,7 @@ fn hand_over(peer: &Peer, mut message: Envelope<WebAppMessage>) -> Result<(), Se
         }
         message.marks = Marks::default();
         if let WebAppMessage::JobAssignment(assignment) = &mut message.message {
-            (assignment.checkpoint, assignment.attempt) = (None, None);
+            (assignment.checkpoint, assignment.counts, assignment.attempt) = (None, None, None);
         }
     }
     match encode(&message) {

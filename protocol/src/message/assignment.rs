@@ -2,6 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Counts;
 use super::shape::two_shapes;
 use crate::scalar::serialize_number;
 use crate::{AccessToken, Count, Cursor, present, secret};
@@ -96,6 +97,11 @@ two_shapes! {
         #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Cursor"))]
         pub checkpoint: Option<Cursor>,
+        /// What was counted when the job was last heard of, as it is stored: it may be ahead of the checkpoint. Session
+        /// dialect only.
+        #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", schemars(with = "Counts"))]
+        pub counts: Option<Counts>,
         /// Which attempt this is, from 1. Session dialect only.
         #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Count"))]
@@ -120,6 +126,7 @@ impl fmt::Debug for JobAssignment {
             .field("priority", &self.priority)
             .field("resume", &self.resume)
             .field("checkpoint", &self.checkpoint)
+            .field("counts", &self.counts)
             .field("attempt", &self.attempt)
             .finish_non_exhaustive()
     }

@@ -36,7 +36,7 @@ pub use session::{
 pub use shutdown::Shutdown;
 pub use token::{TokenRefreshRequest, TokenRefreshResponse};
 pub use wish::{
-    Checkpoint, FinalCounts, JobCancel, JobCancelled, JobPause, JobPaused, JobResume, JobResumed, JobReturned,
+    Checkpoint, Counts, JobCancel, JobCancelled, JobPause, JobPaused, JobResume, JobResumed, JobReturned,
     NOT_YOURS,
 };
 

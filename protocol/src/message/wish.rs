@@ -9,8 +9,8 @@ use crate::{Cursor, List, Millis, Words, present};
 /// The reason of a `job_cancel` for a job that is not, or no more, the crawler's: drop it and confirm nothing.
 pub const NOT_YOURS: &str = "not_yours";
 
-/// Final counts of a job that was stopped.
-pub type FinalCounts = List<ProgressData, FINAL_COUNTS_MAX>;
+/// What was counted of a job, at its end or when it was last heard of.
+pub type Counts = List<ProgressData, FINAL_COUNTS_MAX>;
 
 /// Stop this job for good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,8 +47,8 @@ pub struct JobResume {}
 pub struct JobCancelled {
     /// What had been done by then.
     #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "FinalCounts"))]
-    pub final_counts: Option<FinalCounts>,
+    #[cfg_attr(feature = "schema", schemars(with = "Counts"))]
+    pub final_counts: Option<Counts>,
 }
 
 /// The job was stopped as `job_pause` asked.
@@ -57,8 +57,8 @@ pub struct JobCancelled {
 pub struct JobPaused {
     /// What had been done by then.
     #[serde(default, deserialize_with = "present::some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "FinalCounts"))]
-    pub final_counts: Option<FinalCounts>,
+    #[cfg_attr(feature = "schema", schemars(with = "Counts"))]
+    pub final_counts: Option<Counts>,
 }
 
 /// The crawler goes on as `job_resume` asked.

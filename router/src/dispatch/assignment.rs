@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crawlwire_progress::store::{Opened, OwnLease};
+use crawlwire_progress::track::Tracker;
 use crawlwire_progress::view::{JobSpec, JobView, ReadyJob};
 use crawlwire_progress::{CredentialKey, Fact, Fence, JobKey, State, StoreError};
-use crawlwire_protocol::message::{Feature, Hello, JobAssignment};
+use crawlwire_protocol::message::{Counts, Feature, Hello, JobAssignment};
+use crawlwire_protocol::limits::CURSOR_BYTES_MAX;
 use crawlwire_protocol::{AccessToken, Count, Cursor, Envelope, FenceNo, JobId, Marks, WebAppMessage};
 use futures_util::future::try_join_all;
 
@@ -22,8 +24,19 @@ struct Run {
     fence: Fence,
     attempt: i32,
     resume: bool,
-    checkpoint: Option<Cursor>,
+    kept: Kept,
 }
+
+/// What an earlier attempt has left behind for who goes on.
+#[derive(Default)]
+struct Kept {
+    checkpoint: Option<Cursor>,
+    counts: Option<Counts>,
+}
+
+/// Bytes of counts in an assignment, as JSON: as many as a checkpoint may have. More of them are left out, since the whole
+/// line has to fit.
+const COUNTS_BYTES_MAX: usize = CURSOR_BYTES_MAX;
 
 fn envelope(public_id: &str, spec: &JobSpec, run: Run, access_token: AccessToken) -> Envelope<WebAppMessage> {
     let assignment = JobAssignment {
@@ -35,7 +48,8 @@ fn envelope(public_id: &str, spec: &JobSpec, run: Run, access_token: AccessToken
         access_token,
         priority: spec.priority,
         resume: run.resume,
-        checkpoint: run.checkpoint,
+        checkpoint: run.kept.checkpoint,
+        counts: run.kept.counts,
         attempt: u32::try_from(run.attempt).ok().map(Count::from),
     };
     Envelope {
@@ -48,8 +62,8 @@ fn envelope(public_id: &str, spec: &JobSpec, run: Run, access_token: AccessToken
     }
 }
 
-/// The assignment of a job that was just claimed. One that goes on gets the last checkpoint along, where its crawler
-/// understands that; when that cannot be read it goes on without.
+/// The assignment of a job that was just claimed. One that goes on gets the last checkpoint and counts along, where its
+/// crawler understands that; when they cannot be read it goes on without.
 pub(super) async fn first(
     shared: &Shared,
     session: &Session,
@@ -57,19 +71,19 @@ pub(super) async fn first(
     fact: &Fact,
     token: AccessToken,
 ) -> Envelope<WebAppMessage> {
-    let checkpoint = if job.resume && session.greeting.as_ref().is_some_and(understands) {
-        checkpoint(shared, job.key).await.unwrap_or_else(|error| {
+    let kept = if job.resume && session.greeting.as_ref().is_some_and(understands) {
+        kept(shared, job.key).await.unwrap_or_else(|error| {
             tracing::warn!(job = job.public_id, %error, "checkpoint not read");
-            None
+            Kept::default()
         })
     } else {
-        None
+        Kept::default()
     };
     let run = Run {
         fence: fact.fence,
         attempt: fact.attempt + 1,
         resume: job.resume,
-        checkpoint,
+        kept,
     };
     envelope(&job.public_id, &job.spec, run, token)
 }
@@ -78,8 +92,24 @@ fn understands(greeting: &Greeting) -> bool {
     greeting.features.contains(&Feature::Checkpoint)
 }
 
-async fn checkpoint(shared: &Shared, job: JobKey) -> Result<Option<Cursor>, StoreError> {
-    Ok(shared.store.checkpoint(job).await?.and_then(Cursor::new))
+async fn kept(shared: &Shared, job: JobKey) -> Result<Kept, StoreError> {
+    let checkpoint = shared.store.checkpoint(job).await?.and_then(Cursor::new);
+    let reported = shared.store.progress(job).await?;
+    Ok(Kept {
+        checkpoint,
+        counts: reported.and_then(|tracker| counts(&tracker)),
+    })
+}
+
+/// What was counted, in the crawler's own words; none when that is nothing, or too much for a line.
+fn counts(tracker: &Tracker) -> Option<Counts> {
+    let said = tracker.entities.iter().map(|entity| entity.said.clone());
+    let counts = Counts::cut(said);
+    if counts.is_empty() {
+        return None;
+    }
+    let bytes = serde_json::to_vec(&counts).ok()?.len();
+    (bytes <= COUNTS_BYTES_MAX).then_some(counts)
 }
 
 /// A lease of a crawler that does not know it: the assignment was lost, or the crawler forgot it.
@@ -118,9 +148,9 @@ async fn once_more(shared: &Shared, lease: &OwnLease, greeting: &Greeting) -> Re
         fence: lease.fence,
         attempt: lease.attempt + i32::from(!running),
         resume,
-        checkpoint: match resume && understands(greeting) {
-            true => checkpoint(shared, lease.key).await?,
-            false => None,
+        kept: match resume && understands(greeting) {
+            true => kept(shared, lease.key).await?,
+            false => Kept::default(),
         },
     };
     Ok(Some(Again {

@@ -1,5 +1,5 @@
 use crawlwire_progress::Op;
-use crawlwire_protocol::message::{FinalCounts, JobCancelled, JobPaused, JobResumed, JobReturned};
+use crawlwire_protocol::message::{Counts, JobCancelled, JobPaused, JobResumed, JobReturned};
 
 use super::job::last_report;
 use super::{Speaking, ending, give, handler, speaking};
@@ -20,7 +20,7 @@ async fn on_paused(context: &Context, message: &Inbound, paused: &JobPaused) -> 
 }
 
 /// The crawler did what was wished. What that is by now, the row knows.
-async fn stopped(context: &Context, message: &Inbound, counts: Option<&FinalCounts>) -> Handled {
+async fn stopped(context: &Context, message: &Inbound, counts: Option<&Counts>) -> Handled {
     let speaking = match ending(context, message).await {
         Ok(speaking) => speaking,
         Err(refused) => return refused,
@@ -38,7 +38,7 @@ async fn stopped(context: &Context, message: &Inbound, counts: Option<&FinalCoun
 
 /// Writes the last counts of a job, as long as its lease holds: nobody looks for them afterwards, so that they may be lost
 /// while the database is away.
-async fn report(context: &Context, speaking: &Speaking, counts: &FinalCounts) {
+async fn report(context: &Context, speaking: &Speaking, counts: &Counts) {
     let Speaking { session, held, .. } = speaking;
     if let Some(tracker) = last_report(context, speaking, Some(&**counts)).await {
         let report = Op::Progress(vec![(held.key, session.lease(held), tracker)]);

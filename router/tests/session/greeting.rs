@@ -1,15 +1,16 @@
 //! Who is let in, on what terms, and with what it held before.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crawlwire_progress::store::Act;
 use crawlwire_progress::{Arrow, Policy, State, Store};
 use crawlwire_protocol::Dialect;
-use crawlwire_protocol::message::Feature;
+use crawlwire_protocol::message::{Feature, ProgressData};
 use crawlwire_router::{Closing, Origin, RouterConfig};
 use serde_json::json;
 
-use crate::client::{Client, about, calm, heartbeat, hello, hello_with, instance_id, line, quiet};
+use crate::client::{Client, about, calm, heartbeat, hello, hello_with, instance_id, line, marked, quiet};
 use crate::support::*;
 
 #[tokio::test]
@@ -176,6 +177,12 @@ async fn what_it_forgot_it_is_told_again() {
     first.settle(&say::started("running"), running).await;
     let cursor = about("checkpoint", "running", json!({ "cursor": { "page": 7 } }));
     first.settle(&cursor, running).await;
+    let report = marked(&say::progress("running", 0.5), json!({ "fence": running, "n": 1 }));
+    done(first.say(report).await);
+    let key = server.job("running").await.key;
+    while server.store.progress(key).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     server.submit("waiting").await;
     let (waiting, _) = first.assigned().await;
     let act = server
@@ -194,6 +201,8 @@ async fn what_it_forgot_it_is_told_again() {
     assert_eq!((fence, again.job_id.as_str(), again.resume), (running, "running", true));
     assert_eq!(again.access_token.expose(), "secret");
     assert_eq!(again.checkpoint.unwrap().as_str(), r#"{"page":7}"#);
+    let counts = ProgressData::new("issues", 10.into(), 5.into());
+    assert_eq!(again.counts.map(|counts| counts.into_vec()), Some(vec![counts]));
     assert_eq!(again.attempt.map(|attempt| attempt.get()), Some(1));
     let (fence, again) = second.assigned().await;
     assert_eq!(

@@ -151,6 +151,7 @@ fn every_message() -> Vec<WebAppMessage> {
         priority: 1.0,
         resume: true,
         checkpoint: Cursor::new(r#"{"page":1}"#),
+        counts: Some(Counts::cut([ProgressData::new("issues", 2.into(), 1.into())])),
         attempt: Some(Count::from(1)),
     };
     let (reason, deadline_ms) = (Some(Words::cut("x")), millis);
@@ -226,7 +227,7 @@ async fn a_base_crawler_hears_no_word_of_the_session_dialect() {
             }
             sent.unwrap();
             let text = crawler.raw().await;
-            for word in ["fence", "seq", "\"n\"", "checkpoint", "attempt"] {
+            for word in ["fence", "seq", "\"n\"", "checkpoint", "counts", "attempt"] {
                 assert!(!text.contains(word), "{text}");
             }
         }

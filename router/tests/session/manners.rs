@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crawlwire_progress::admit::Gate;
-use crawlwire_progress::store::Paging;
+use crawlwire_progress::store::{ErrorFilter, Paging};
 use crawlwire_progress::{Arrow, Policy, State, Store};
 use crawlwire_protocol::WebAppMessage;
 use crawlwire_router::{Closing, RouterConfig};
@@ -189,7 +189,7 @@ async fn a_job_given_back_costs_nothing_and_goes_on_from_the_last_checkpoint() {
     let (mut plain, _) = server.welcome(hello_with(2, json!({ "features": ["cancel"] }))).await;
     let (fence, assignment) = plain.assigned().await;
     assert!(
-        assignment.checkpoint.is_none() && assignment.resume,
+        assignment.checkpoint.is_none() && assignment.counts.is_none() && assignment.resume,
         "it would not understand"
     );
     plain.settle(&about("job_returned", "a", json!({})), fence).await;
@@ -407,7 +407,7 @@ async fn a_token_comes_with_the_number_of_its_request_and_the_lease() {
         limit: 100,
         after: None,
     };
-    let errors = server.store.errors(all).await.unwrap().items;
+    let errors = server.store.errors(ErrorFilter::default(), all).await.unwrap().items;
     assert!(errors.iter().all(|error| !error.message.contains("second")));
 }
 

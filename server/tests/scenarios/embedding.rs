@@ -358,6 +358,7 @@ async fn messages_to_crawlers() {
         priority: 1.0,
         resume: false,
         checkpoint: None,
+        counts: None,
         attempt: None,
     });
     assert_eq!(

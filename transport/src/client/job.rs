@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crawlwire_protocol::message::{
-    Checkpoint, DiscoveredJob, DiscoverySummary, JobAssignment, JobType, JobsDiscovered,
+    Checkpoint, DiscoveredJob, DiscoverySummary, JobAssignment, JobType, JobsDiscovered, ProgressData,
 };
 use crawlwire_protocol::{AccessToken, CrawlerMessage, Cursor, Envelope, FenceNo, JobId, Marks, Seq, WireTime, encode};
 use serde::Serialize;
@@ -261,6 +261,12 @@ impl JobHandle {
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, CheckpointError> {
         let cursor = self.inner.assignment.checkpoint.as_ref();
         Ok(cursor.map(|cursor| serde_json::from_str(cursor.as_str())).transpose()?)
+    }
+
+    /// What was counted when the server last heard of the job, before it was given to us: where [`Job::progress`] may count
+    /// on from. It may be ahead of the checkpoint. Empty for a job that begins, and where the server does not say.
+    pub fn last_counts(&self) -> &[ProgressData] {
+        self.inner.assignment.counts.as_deref().unwrap_or_default()
     }
 
     /// The token to work with, as it is now: a refresh replaces it.

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crawlwire_protocol::message::{
-    Ack, Draining, ErrorReply, HeldLease, Hello, JobAssignment, JobCancel, JobPause, JobType, ReportPolicy,
-    ServerGoodbye, ServerInfo, TokenRefreshResponse, VERSION, Welcome,
+    Ack, Counts, Draining, ErrorReply, HeldLease, Hello, JobAssignment, JobCancel, JobPause, JobType, ProgressData,
+    ReportPolicy, ServerGoodbye, ServerInfo, TokenRefreshResponse, VERSION, Welcome,
 };
 use crawlwire_protocol::{
     AccessToken, Category, Count, CrawlerMessage, Cursor, Dialect, FenceNo, JobId, List, Marks, Name, Seq, Severity,
@@ -167,7 +167,7 @@ impl ScriptedConnection {
             .await;
     }
 
-    /// Gives a job that goes on from a checkpoint.
+    /// Gives a job that goes on from a checkpoint, with 75 of 150 `issues` processed.
     ///
     /// # Panics
     /// When the checkpoint is no JSON object.
@@ -176,6 +176,7 @@ impl ScriptedConnection {
         assignment.resume = true;
         assignment.attempt = Some(Count::from(attempt));
         assignment.checkpoint = Some(Cursor::new(checkpoint).expect("a JSON object"));
+        assignment.counts = Some(Counts::cut([ProgressData::new("issues", 150.into(), 75.into())]));
         self.send_for(job, fenced(fence), WebAppMessage::JobAssignment(assignment))
             .await;
     }
@@ -339,6 +340,7 @@ pub fn assignment(job: &str) -> JobAssignment {
         priority: 1.0,
         resume: false,
         checkpoint: None,
+        counts: None,
         attempt: None,
     }
 }

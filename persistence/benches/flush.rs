@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{Holder, NewJob, NewSession, Op, Outcome, PROGRESS_ROWS_MAX};
+use crawlwire_progress::store::{Found, Holder, NewJob, NewSession, Op, Outcome, PROGRESS_ROWS_MAX};
 use crawlwire_progress::track::{Milestones, Tracker};
 use crawlwire_progress::view::JobSpec;
 use crawlwire_progress::{JobKey, Policy, SessionRef, Store, Timestamp};
@@ -106,7 +106,11 @@ async fn running(store: &Arc<SqlStore>) -> Vec<(JobKey, Holder, Arc<Tracker>)> {
             unreachable!("a job is submitted")
         };
         let holder = start(store, root.key, opened.session).await;
-        let items = (1..JOBS / TREES).map(|child| (format!("tree-{tree}-{child}"), found(child)));
+        let items = (1..JOBS / TREES).map(|child| Found {
+            public_id: format!("tree-{tree}-{child}"),
+            item: found(child),
+            weight: 0,
+        });
         let discover = Op::Discover {
             parent: root.key,
             holder: holder.clone(),

@@ -25,6 +25,12 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no such database, and the URL does not say that it may be made.
+    #[error("{path}: there is no such file; add ?mode=rwc to its URL for it to be made")]
+    Missing {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Another process has the SQLite file open.
     #[error("{path} is in use by another process; SQLite serves one server, several need PostgreSQL")]
     InUse {

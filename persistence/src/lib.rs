@@ -6,11 +6,12 @@
 //! | [`config`] | where the database is, limits of time |
 //! | `open` | connect, lock, migrate, start the writer: [`Database::open`] |
 //! | [`store`] | [`SqlStore`]: operations to the writer, queries to the pool |
+//! | [`inspect`] | a look from outside that changes nothing |
 //! | `writer` | the one writer: batches, answers, what waits while the database is away |
 //! | `transaction` | one batch, one transaction: retries, reconnects, commits in doubt |
 //! | `choose`, `load`, `save` | jobs a batch means, rows it needs, rows its plan changes: a constant number of statements |
 //! | `sql`, `connection` | the text of those statements, and the connection they run on |
-//! | `read` | queries |
+//! | `read`, `feed` | queries; what happened to all jobs, in an order in which nothing comes later |
 //! | `wake`, `alive` | servers on one PostgreSQL wake each other up, and know which of them live |
 //! | [`entity`], [`migration`] | the rows, and how the schema came to be |
 //! | [`seal`] | tokens at rest |
@@ -22,6 +23,8 @@ pub mod config;
 mod connection;
 pub mod entity;
 pub mod error;
+pub mod inspect;
+mod feed;
 mod load;
 pub mod migration;
 mod open;

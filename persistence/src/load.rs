@@ -11,6 +11,7 @@ use crawlwire_progress::plan::{
 use crawlwire_progress::store::{Op, OwnLease, RefusedNumbers, SELECTED_MAX};
 use crawlwire_progress::sums::Sum;
 use crawlwire_progress::view::Lineage;
+use crawlwire_progress::weight::{Size, Weighed};
 use crawlwire_progress::{
     AccountKey, CredentialKey, Epoch, Fence, Job, JobKey, PauseReason, SessionKey, State, Timestamp, TokenKey,
     TreeStatus, Want,
@@ -56,6 +57,13 @@ pub(crate) async fn snapshot(
         for row in fetch(connection, sql::LOAD_NAMES, &names).await? {
             let mut cells = Cells::of(&row);
             snapshot.web_app_job_ids.insert(cells.next()?, cells.next()?);
+        }
+    }
+    if !needs.once.is_empty() {
+        for row in fetch(connection, sql::LOAD_ONCE, &json!({"keys": needs.once})).await? {
+            let mut cells = Cells::of(&row);
+            let key = cells.next()?;
+            snapshot.once.insert(key, (cells.next()?, cells.next()?));
         }
     }
     let identities = snapshot.identities(ops);
@@ -143,7 +151,8 @@ async fn load_sums(connection: &mut Connection, needs: &Needs, snapshot: &mut Sn
         for row in fetch(connection, sql::LOAD_REPORTS, &json!({"jobs": keys})).await? {
             let mut cells = Cells::of(&row);
             let job = JobKey(cells.next()?);
-            snapshot.reports.insert(job, kept_report(&mut cells)?);
+            let weight = jobs.get(&job).map_or(0, |loaded| loaded.weight);
+            snapshot.reports.insert(job, kept_report(&mut cells, weight)?);
         }
         if connection.backend() == DbBackend::Postgres {
             let begin: BTreeSet<_> = reporting.values().collect();
@@ -163,18 +172,22 @@ async fn load_sums(connection: &mut Connection, needs: &Needs, snapshot: &mut Sn
                 done: count(cells.next()?),
                 expected: count(cells.next()?),
                 open_jobs: count(cells.next()?),
+                weighed: weighed(&mut cells)?,
             },
             reached: u8::try_from(cells.next::<i32>()?).unwrap_or(0),
             is_open: cells.next()?,
-            jobs: count(cells.next()?).saturating_add(1),
+            size: Size {
+                jobs: count(cells.next()?).saturating_add(1),
+                weighed: weighed(&mut cells)?,
+            },
         };
         snapshot.trees.insert(root, tree);
     }
     Ok(())
 }
 
-/// The rest of a row of [`sql::LOAD_REPORTS`].
-fn kept_report(cells: &mut Cells<'_>) -> Result<KeptReport, Trouble> {
+/// The rest of a row of [`sql::LOAD_REPORTS`], of a job with a weight.
+fn kept_report(cells: &mut Cells<'_>, weight: u64) -> Result<KeptReport, Trouble> {
     let (attempt, n, updated_at) = (cells.next()?, cells.next()?, Timestamp(cells.next()?));
     let (done, expected): (Option<i64>, Option<i64>) = (cells.next()?, cells.next()?);
     let open: Option<bool> = cells.next()?;
@@ -187,7 +200,16 @@ fn kept_report(cells: &mut Cells<'_>) -> Result<KeptReport, Trouble> {
             done: count(done),
             expected: count(expected),
             open_jobs: u64::from(open),
+            weighed: Weighed::of(weight),
         }),
+    })
+}
+
+/// What jobs weigh, and how many do.
+pub(crate) fn weighed(cells: &mut Cells<'_>) -> Result<Weighed, Trouble> {
+    Ok(Weighed {
+        items: count(cells.next()?),
+        jobs: count(cells.next()?),
     })
 }
 
@@ -378,7 +400,9 @@ fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
         failed_children: cells.next()?,
         status: tree_status(&cells.next::<String>()?)?,
         settled_at: cells.next::<Option<i64>>()?.map(Timestamp),
+        weighed: weighed(&mut cells)?,
     };
+    let weight = count(cells.next()?);
     let job = Job {
         key,
         state: state(&cells.next::<String>()?)?,
@@ -410,6 +434,7 @@ fn job(row: &QueryResult) -> Result<LoadedJob, Trouble> {
         labels,
         lineage,
         tree,
+        weight,
     })
 }
 

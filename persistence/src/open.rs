@@ -33,7 +33,7 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"crawlwir");
 
 /// The oldest PostgreSQL we test with, as `server_version_num` writes it (deployment guide, line 26).
-const POSTGRES_MIN: i32 = 140_000;
+pub(crate) const POSTGRES_MIN: i32 = 140_000;
 
 /// Keeps a SQLite file for this process. Held as long as the writer lives.
 #[derive(Debug)]
@@ -142,7 +142,10 @@ fn prepare_file(path: &Path, create: bool) -> Result<FileLock, OpenError> {
         made.map_err(|error| failed(dir, error))?;
     }
     if !create {
-        fs::metadata(path).map_err(|error| failed(path, error))?;
+        fs::metadata(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing { path: path.to_owned() },
+            _ => failed(path, error),
+        })?;
     }
     let lock_path = beside(path, ".lock");
     let lock = OpenOptions::new()
@@ -165,7 +168,7 @@ fn prepare_file(path: &Path, create: bool) -> Result<FileLock, OpenError> {
     Ok(FileLock(lock))
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)

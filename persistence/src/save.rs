@@ -1,6 +1,7 @@
 //! Rows a plan changes.
 
 mod progress;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -64,6 +65,7 @@ pub(crate) async fn plan(
     if let Some(before) = plan.forget_sessions_before {
         rows.one(sql::FORGET_SESSIONS, &json!({"before": before})).await?;
     }
+    watches::write(&mut rows, plan, now).await?;
     // Last, because servers whose names fall on one shard wait for each other from here on.
     let accounts = plan
         .account_changes
@@ -300,6 +302,9 @@ struct NewJob<'a> {
     retry_attempts: Option<u32>,
     retry_delay_ms: Option<i64>,
     lane: i64,
+    weight: u64,
+    once_key: Option<&'a str>,
+    once_fingerprint: Option<i64>,
     created_at: Timestamp,
     #[serde(flatten)]
     moving: Moving,
@@ -327,6 +332,8 @@ struct Moving {
     due: i64,
     children: i64,
     tree_jobs: i64,
+    tree_weight: u64,
+    tree_weighed: u64,
     open_children: i64,
     failed_children: i64,
     tree_status: &'static str,
@@ -355,6 +362,8 @@ fn moving(job: &Job, tree: &Tree, now: Timestamp) -> Moving {
         due: job.due,
         children: tree.children,
         tree_jobs: tree.jobs,
+        tree_weight: tree.weighed.items,
+        tree_weighed: tree.weighed.jobs,
         open_children: tree.open_children,
         failed_children: tree.failed_children,
         tree_status: tree.status.as_str(),
@@ -397,8 +406,11 @@ fn new_job(new: &NewJobRow, now: Timestamp) -> NewJob<'_> {
         retry_attempts,
         retry_delay_ms: retry_delay.map(millis),
         lane: new.lane,
+        weight: new.weight,
+        once_key: new.once.as_ref().map(|once| once.key.as_str()),
+        once_fingerprint: new.once.as_ref().map(|once| once.fingerprint),
         created_at: now,
-        moving: moving(&new.job, &Tree::NEW, now),
+        moving: moving(&new.job, &new.tree(), now),
     }
 }
 

@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::live::AggregateProgress;
-use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::store::{BoxFuture, ErrorFilter, JobFilter, Op, Paging, ReadyQuery, Ticket, Watch};
 use crawlwire_progress::sums::{Totals, TreeView};
 use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
+    ReadyJob, SessionView, StateCounts,
 };
+use crawlwire_progress::weight::TypeHistory;
 use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp, TokenKey};
 use crawlwire_protocol::AccessToken;
-use sea_orm::DatabaseConnection;
+use crawlwire_protocol::message::JobType;
+use sea_orm::{DatabaseConnection, DbBackend};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Clock;
 use crate::error::Trouble;
+use crate::feed::Horizon;
 use crate::pools::Pools;
 use crate::read;
 use crate::seal::Seal;
@@ -59,6 +63,7 @@ pub struct SqlStore {
     /// Told when another server has committed something.
     woken: Arc<Notify>,
     readers: Pools,
+    horizon: Horizon,
     seal: Arc<Seal>,
     clock: Option<Clock>,
     counters: Arc<Counters>,
@@ -90,6 +95,7 @@ impl SqlStore {
             away,
             woken,
             readers,
+            horizon: Horizon::default(),
             seal,
             clock,
             counters,
@@ -189,6 +195,19 @@ impl Store for SqlStore {
         Box::pin(self.woken.notified())
     }
 
+    /// SQLite serves one server.
+    fn is_shared(&self) -> bool {
+        self.readers.hot.get_database_backend() == DbBackend::Postgres
+    }
+
+    fn watched_elsewhere<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Result<Vec<Watch>, StoreError>> {
+        let now = match &self.clock {
+            Some(clock) => Some(clock()),
+            None => (!self.is_shared()).then(machine_clock),
+        };
+        self.query(read::watched_elsewhere(&self.readers.hot, server, now))
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         let late = |_| Err(Trouble::Busy("no answer in time".to_owned()));
         self.query(async move { timeout(PING, read::ping(&self.readers.all)).await.unwrap_or_else(late) })
@@ -207,20 +226,53 @@ impl Store for SqlStore {
         self.query(read::job(&self.readers.all, id))
     }
 
+    fn views(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, JobView>, StoreError>> {
+        self.query(read::views(&self.readers.all, jobs))
+    }
+
     fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
         self.query(read::jobs(&self.readers.all, filter, paging))
+    }
+
+    fn tree(&self, top: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
+        self.query(read::tree(&self.readers.all, top, paging))
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>> {
         self.query(read::counts(&self.readers.all))
     }
 
+    fn oldest_queued(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        self.query(read::oldest_queued(&self.readers.all))
+    }
+
     fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>> {
         self.query(read::events(&self.readers.all, job, paging))
     }
 
+    fn feed_end(&self) -> BoxFuture<'_, Result<FeedCursor, StoreError>> {
+        self.query(self.horizon.end(&self.readers.hot))
+    }
+
+    fn feed(&self, after: FeedCursor, limit: usize) -> BoxFuture<'_, Result<Feed, StoreError>> {
+        self.query(self.horizon.feed(&self.readers.hot, after, limit))
+    }
+
+    fn progress_elsewhere<'a>(
+        &'a self,
+        server: &'a str,
+        after: (Timestamp, JobKey),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<HeardElsewhere>, StoreError>> {
+        self.query(read::progress_elsewhere(&self.readers.hot, server, after, limit))
+    }
+
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
         self.query(read::progress(&self.readers.all, job))
+    }
+
+    fn trackers(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, Tracker>, StoreError>> {
+        self.query(read::trackers(&self.readers.all, jobs))
     }
 
     fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
@@ -233,6 +285,10 @@ impl Store for SqlStore {
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
         self.query(read::totals(&self.readers.all))
+    }
+
+    fn type_history(&self) -> BoxFuture<'_, Result<BTreeMap<JobType, TypeHistory>, StoreError>> {
+        self.query(read::type_history(&self.readers.all))
     }
 
     fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
@@ -274,6 +330,22 @@ impl Store for SqlStore {
         self.query(read::crawler_token(&self.readers.hot, token))
     }
 
+    fn accounts(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AccountView>, StoreError>> {
+        self.query(read::accounts(&self.readers.all, paging))
+    }
+
+    fn account<'a>(&'a self, account_id: &'a str) -> BoxFuture<'a, Result<Option<AccountView>, StoreError>> {
+        self.query(read::account(&self.readers.all, account_id))
+    }
+
+    fn credentials(
+        &self,
+        account: AccountKey,
+        paging: Paging,
+    ) -> BoxFuture<'_, Result<Page<CredentialView>, StoreError>> {
+        self.query(read::credentials(&self.readers.all, &self.seal, account, paging))
+    }
+
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
         let now = self.roughly_now();
         self.query(read::sessions(&self.readers.all, now, limit))
@@ -287,7 +359,7 @@ impl Store for SqlStore {
         self.query(read::areas(&self.readers.all, account_id, paging))
     }
 
-    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
-        self.query(read::errors(&self.readers.all, paging))
+    fn errors(&self, filter: ErrorFilter, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
+        self.query(read::errors(&self.readers.all, filter, paging))
     }
 }

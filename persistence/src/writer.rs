@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crawlwire_progress::store::{Ending, Op, SWEEP_MAX};
+use crawlwire_progress::store::{Ending, NewJob, Op, SWEEP_MAX};
 use crawlwire_progress::{Committed, Outcome, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -279,11 +279,19 @@ fn is_alone(op: &Op) -> bool {
     )
 }
 
+/// Text of a row, roughly.
+const ROW: usize = 512;
+
+fn submission(job: &NewJob) -> usize {
+    2 * ROW + job.spec.metadata.as_ref().map_or(0, String::len)
+}
+
 /// Roughly how much text an operation brings into a batch.
 fn weight(op: &Op) -> usize {
-    const ROW: usize = 512;
     match op {
-        Op::Submit(job) => 2 * ROW + job.spec.metadata.as_ref().map_or(0, String::len),
+        Op::Submit(job) => submission(job),
+        Op::SubmitAll(jobs) => jobs.iter().map(submission).sum(),
+        Op::ActAll { jobs, .. } => ROW * jobs.len(),
         Op::Discover { items, .. } => ROW * items.len(),
         Op::Finish { ending, .. } => {
             let (Ending::Completed { result: text } | Ending::Failed { error: text, .. }) = ending;

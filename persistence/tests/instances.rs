@@ -192,7 +192,11 @@ async fn a_database_of_the_version_before_goes_on(database: TestDatabase) {
     kit.commit(Op::Progress(vec![(job.key, holder.lease(), report(6))]))
         .await;
     let tree = kit.store.tree_progress(job.key).await.unwrap().unwrap();
-    assert_eq!(tree.sum, Sum::of(report(6).work()));
+    assert_eq!(
+        tree.sum,
+        Sum::of(report(6).work(), 0),
+        "nobody said what was expected of it"
+    );
     assert_eq!(
         moved(kit.commit(complete(job.key, &holder)).await).state,
         State::Completed
@@ -200,9 +204,11 @@ async fn a_database_of_the_version_before_goes_on(database: TestDatabase) {
     kit.submitted(new_job(5)).await;
     assert_eq!(kit.comes("i").await.leases, []);
 
-    // And back: what the older versions know stays. Three steps back there are no instances.
+    // And back: what the older versions know stays. In the first there were no instances.
     let mut kit = kit;
-    for (steps, epoch) in [(1, 2), (2, 3), (3, 1)] {
+    let last = u32::try_from(Migrator::migrations().len()).unwrap() - 1;
+    for steps in 1..=last {
+        let epoch = if steps < last { i64::from(steps) + 1 } else { 1 };
         kit.sql().close().await;
         let pool = kit.database().pool().await;
         Migrator::down(&pool, Some(steps)).await.unwrap();

@@ -63,3 +63,19 @@ fn a_child_created_twice_is_noticed() {
 fn a_wish_that_wins_over_a_finish_is_noticed() {
     is_noticed(Guard::FinishOverWant);
 }
+
+/// In memory alone: databases have a guard of their own, and wait for who does not know of it.
+#[test]
+fn a_late_report_that_counts_is_noticed() {
+    run::<Memory>(PLANTED, Some(Guard::NewerReport)).notices(Guard::NewerReport);
+}
+
+#[test]
+fn a_job_that_counts_twice_is_noticed() {
+    is_noticed(Guard::ReportBefore);
+}
+
+#[test]
+fn an_attempt_that_counts_beside_the_next_one_is_noticed() {
+    is_noticed(Guard::AttemptBefore);
+}

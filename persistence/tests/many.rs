@@ -1,4 +1,4 @@
-//! More rows than one step takes: windows, deletions in steps, and counts that stay true.
+//! More rows than one step takes: windows, pages, deletions in steps, and counts that stay true.
 
 mod support;
 
@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crawlwire_persistence::testing::TestDatabase;
 use crawlwire_progress::admit::Gate;
-use crawlwire_progress::store::{Act, RedriveFilter, SWEEP_MAX};
-use crawlwire_progress::{Fence, JobKey, Op, Outcome, Policy, TreeStatus};
+use crawlwire_progress::store::{Act, JobFilter, LOOKED_AT_MAX, Paging, RedriveFilter, SWEEP_MAX};
+use crawlwire_progress::{Fence, JobKey, Op, Outcome, Policy, State, TreeStatus};
 use sea_orm::{ConnectionTrait, Statement};
-use support::{Kit, acts, discover, start};
+use support::{Kit, acts, discover, on_both, start};
+
+on_both!(a_page_looks_at_a_bounded_number_of_rows,);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rows_go_in_steps_on_sqlite() {
@@ -190,4 +192,75 @@ async fn jobs_behind_a_gate_do_not_keep_others_from_their_turn(database: TestDat
     kit.commit(Op::Renew(vec![peer.reference()])).await;
     let facts: Vec<_> = kit.sweep().await.into_iter().map(|fact| fact.job).collect();
     assert_eq!(facts, [elsewhere.key]);
+}
+
+async fn a_page_looks_at_a_bounded_number_of_rows(database: TestDatabase) {
+    const PAGES: i64 = 3;
+    let most = i64::try_from(LOOKED_AT_MAX).unwrap();
+    let kit = Kit::over(database, Policy::default()).await;
+    let first = kit.submit().await;
+    // Many like it, of which the first and the last are found.
+    let jobs = PAGES * most - 10;
+    let columns = "account_id, depth, generation, job_type, command, host, priority, labels, tags, fence, attempt, \
+                   failures, misses, lane, due, resume, children, tree_jobs, open_children, failed_children, created_at, \
+                   updated_at, status, finished_at, tree_status, settled_at";
+    let values = "account_id, depth, generation, job_type, command, host, priority, labels, tags, fence, attempt, \
+                  failures, misses, lane, due, resume, children, tree_jobs, open_children, failed_children, created_at, \
+                  updated_at, 'failed', 1, 'failed', 1";
+    let copy = format!(
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {jobs}) \
+         INSERT INTO jobs (id, public_id, web_app_job_id, identity, root_id, entity_id, {columns}) \
+         SELECT 1000 + x, 'copy-' || x, 'copy-' || x, 'copy-' || x, 1000 + x, 'e' || x, {values} FROM jobs, n"
+    );
+    assert_eq!(kit.database().execute(&copy).await, Ok(jobs.unsigned_abs()));
+    let ids = |filter: JobFilter| {
+        let kit = &kit;
+        async move {
+            let (mut found, mut pages, mut after) = (Vec::new(), 0, None);
+            loop {
+                let page = kit
+                    .store
+                    .jobs(filter.clone(), Paging { limit: 1, after })
+                    .await
+                    .unwrap();
+                assert!(page.items.len() <= 1);
+                found.extend(page.items.into_iter().map(|job| job.public_id));
+                (after, pages) = (page.next, pages + 1);
+                if after.is_none() {
+                    return (found, pages);
+                }
+            }
+        }
+    };
+    let named = |text: &str| JobFilter {
+        text: Some(text.to_owned()),
+        ..JobFilter::default()
+    };
+    assert_eq!(
+        ids(named(&first.public_id.to_uppercase())).await,
+        (vec![first.public_id.clone()], PAGES)
+    );
+    assert_eq!(ids(named("nobody")).await, (Vec::new(), PAGES));
+    let newest = format!("E{jobs}");
+    assert_eq!(ids(named(&newest)).await, (vec![format!("copy-{jobs}")], PAGES));
+    // What an index leads to is not looked at one by one.
+    let queued = JobFilter {
+        states: vec![State::Queued],
+        ..named("job-")
+    };
+    assert_eq!(ids(queued).await, (vec![first.public_id.clone()], 1));
+    let failed = JobFilter {
+        states: vec![State::Failed, State::Completed],
+        host: Some("https://none.example".to_owned()),
+        ..JobFilter::default()
+    };
+    let (found, pages) = ids(failed).await;
+    assert!(found.is_empty() && (PAGES..=2 * PAGES).contains(&pages), "{pages}");
+    let of_account = JobFilter {
+        account_id: Some("acme".to_owned()),
+        tag: Some("c".to_owned()),
+        ..JobFilter::default()
+    };
+    let (found, pages) = ids(of_account).await;
+    assert!(found.is_empty() && (PAGES..=9 * PAGES).contains(&pages), "{pages}");
 }

@@ -200,7 +200,7 @@ async fn a_patient_operation_that_is_refused_costs_only_itself(mut world: World)
     let mut poison = discover(job.key, &holder, "x", &["b"]);
     if let Op::Discover { items, .. } = &mut poison {
         // Public ids are made by our caller, so no rule looks for one that is taken.
-        items[0].0.clone_from(&job.public_id);
+        items[0].public_id.clone_from(&job.public_id);
     }
     let mut poison = world.kit.store.enqueue(poison).await;
     let last = world.kit.store.enqueue(complete(job.key, &holder)).await;

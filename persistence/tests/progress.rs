@@ -11,6 +11,7 @@ use crawlwire_progress::store::{HISTORIES_MAX, Holder};
 use crawlwire_progress::sums::{Sum, TreeMilestone, TreeView};
 use crawlwire_progress::track::{Milestones, Tracker};
 use crawlwire_progress::view::JobView;
+use crawlwire_progress::weight::Weighed;
 use crawlwire_progress::{Fence, JobKey, Op, Outcome, Policy, Timestamp};
 use crawlwire_protocol::message::{JobProgress, ProgressData};
 use sea_orm::{ConnectionTrait, Statement};
@@ -49,7 +50,13 @@ async fn running_tree(kit: &Kit, peer: &Peer, children: usize) -> Vec<(JobView, 
     let names: Vec<_> = (0..children).map(|child| format!("child-{child}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let prefix = format!("below-{}", root.key);
-    kit.commit(discover(root.key, &holder, &prefix, &names)).await;
+    let mut found = discover(root.key, &holder, &prefix, &names);
+    if let Op::Discover { items, .. } = &mut found {
+        // Of every other one something is expected.
+        let expected = items.iter_mut().skip(1).step_by(2);
+        expected.for_each(|found| found.weight = 30);
+    }
+    kit.commit(found).await;
     let mut jobs = vec![(root, holder)];
     for name in names {
         let child = kit.store.job(&format!("{prefix}-{name}")).await.unwrap().unwrap();
@@ -101,7 +108,7 @@ async fn a_restart_changes_no_number(database: TestDatabase) {
         (before.0.sum.done, before.0.sum.expected, before.0.sum.jobs_reported),
         (12, 30, 3)
     );
-    assert_eq!(before.1.fleet.jobs, 4, "the silent one is among them");
+    assert_eq!(before.1.fleet.size.jobs, 4, "the silent one is among them");
     assert_eq!(
         before.3.as_ref(),
         Some(&*report(1, 4, 10)),
@@ -178,6 +185,11 @@ async fn rows_that_contradict_themselves_are_refused(database: TestDatabase) {
         "tree_progress SET done = -1",
         "tree_progress SET open_jobs = jobs_reported + 1",
         "tree_progress SET reached = 101",
+        "tree_progress SET weighed_reported = jobs_reported + 1, weight_reported = 1000",
+        "tree_progress SET weighed_reported = 1, weight_reported = 0",
+        "jobs SET weight = -1",
+        "jobs SET tree_weighed = tree_jobs + 2, tree_weight = 1000",
+        "jobs SET tree_weighed = 1, tree_weight = 0",
         "tree_progress SET root_id = 99999",
     ] {
         let error = kit
@@ -266,7 +278,8 @@ async fn servers_that_flush_one_tree_add_up_and_tell_each_milestone_once() {
 async fn recomputed(database: &TestDatabase, root: JobKey) -> Sum {
     let pool = database.pool().await;
     let text = format!(
-        "SELECT count(*), sum(p.done)::bigint, sum(p.expected)::bigint, count(*) FILTER (WHERE p.open_totals) \
+        "SELECT count(*), sum(p.done)::bigint, sum(p.expected)::bigint, count(*) FILTER (WHERE p.open_totals), \
+         count(*) FILTER (WHERE j.weight > 0), sum(j.weight)::bigint \
          FROM job_progress AS p JOIN jobs AS j ON j.id = p.job_id WHERE j.root_id = {root}"
     );
     let row = pool
@@ -280,5 +293,9 @@ async fn recomputed(database: &TestDatabase, root: JobKey) -> Sum {
         done: cell(1),
         expected: cell(2),
         open_jobs: cell(3),
+        weighed: Weighed {
+            jobs: cell(4),
+            items: cell(5),
+        },
     }
 }

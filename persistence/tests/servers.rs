@@ -9,7 +9,7 @@ use crawlwire_persistence::Database;
 use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_progress::admit::Gate;
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::Paging;
+use crawlwire_progress::store::{Once, Paging, WATCHED_FOR, Watch};
 use crawlwire_progress::{Arrow, Op, Outcome, State, Store, StoreError};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use support::{Kit, complete, discover, moved, new_job, token};
@@ -58,6 +58,34 @@ async fn several_servers_start_and_claim_on_one_postgresql() {
         .iter()
         .filter(|outcome| matches!(outcome, Outcome::Submitted(_)));
     assert_eq!(submitted.count(), 1, "{outcomes:?}");
+
+    // And once more by a key.
+    let submit = || {
+        let mut new = new_job(0);
+        new.public_id = format!("once-{}", next());
+        new.once = Some(Once {
+            key: "key".to_owned(),
+            fingerprint: 1,
+        });
+        Op::SubmitAll(vec![new])
+    };
+    let outcomes = tokio::join!(
+        stores[0].commit(submit()),
+        stores[1].commit(submit()),
+        stores[2].commit(submit()),
+        stores[3].commit(submit())
+    );
+    let outcomes = [outcomes.0, outcomes.1, outcomes.2, outcomes.3].map(|outcome| outcome.unwrap().into_inner());
+    let all = outcomes.iter().map(|outcome| match outcome {
+        Outcome::SubmittedAll(all) => all.as_slice(),
+        other => panic!("{other:?}"),
+    });
+    let (made, repeated): (Vec<_>, Vec<_>) = all.partition(|all| matches!(all, [Outcome::Submitted(_)]));
+    assert_eq!(made.len(), 1, "{outcomes:?}");
+    assert!(
+        repeated.iter().all(|all| matches!(all, [Outcome::Repeated { .. }])),
+        "{outcomes:?}"
+    );
 
     // Every server claims every job.
     let mut jobs = Vec::new();
@@ -346,5 +374,37 @@ async fn servers_alive(database: &TestDatabase, servers: i64) {
         }
         assert!(Instant::now() < until, "{held} servers live");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// By the clock of the database, whatever the machines of the servers think; and nobody waits for anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_tell_each_other_what_is_watched() {
+    let Some(database) = TestDatabase::postgres().await else {
+        return;
+    };
+    let (one, two) = two_servers(&database, None).await;
+    let watch = |server: usize, number: usize| Op::Watch {
+        server: format!("server-{server}"),
+        watches: (0..50)
+            .map(|job| Watch {
+                job: Some(format!("job-{job}")),
+                // Some are over before the next round, so that both find rows of the other that are to go.
+                lasts: Duration::from_millis(if (job + number).is_multiple_of(2) { 1 } else { 60_000 }),
+            })
+            .collect(),
+    };
+    let rounds = |kit: Kit, server| async move {
+        for number in 0..40 {
+            kit.commit(watch(server, number)).await;
+        }
+        kit
+    };
+    let (one, two) = tokio::join!(rounds(one, 1), rounds(two, 2));
+    for (kit, server) in [(&one, "server-1"), (&two, "server-2")] {
+        let mut seen = kit.store.watched_elsewhere(server).await.unwrap();
+        seen.retain(|watch| watch.lasts > Duration::from_millis(1));
+        assert_eq!(seen.len(), 25, "{seen:?}");
+        assert!(seen.iter().all(|watch| watch.lasts <= WATCHED_FOR), "{seen:?}");
     }
 }

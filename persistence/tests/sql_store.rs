@@ -205,6 +205,9 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
                     lease_expires_at, instance_id, crawler_id, principal) SELECT id + 1000000, 'x', 'x', false, '{}', \
                     false, 1, id, public_id, 'x', 'x' FROM jobs";
     assert_eq!(kit.database().execute(sessions).await, Ok(JOBS));
+    let errors = "INSERT INTO errors (at, category, severity, code, job, message) SELECT id, 'network', 'low', 'code', \
+                  CASE WHEN id % 10 = 0 THEN public_id END, 'text' FROM jobs";
+    assert_eq!(kit.database().execute(errors).await, Ok(JOBS));
     for statistics in [false, true] {
         if statistics {
             kit.database().execute("ANALYZE").await.unwrap();
@@ -219,7 +222,8 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
             // Nearly all of them are completed, which PostgreSQL knows.
             let every = ["[]", "[Completed]"]
                 .iter()
-                .any(|states| name.contains(&format!("states: {states}, account_id: None")));
+                .any(|states| name.contains(&format!("states: {states}, account_id: None")))
+                || (name.contains("ErrorFilter") && name.contains("job: None"));
             let scan = plan.lines().find(|line| scans(line, every));
             assert_eq!(scan, None, "{name} (statistics: {statistics}):\n{plan}");
             // Lists of sessions begin with the newest, and stop when the page is full. A server that returns goes through
@@ -239,14 +243,22 @@ async fn no_statement_scans_the_jobs_at_rest(database: TestDatabase) {
 /// Whether a line of a plan says that all jobs are gone through. A list of every job goes through them in the order of
 /// their keys, and stops when the page is full.
 fn scans(line: &str, every: bool) -> bool {
-    let sqlite = ["SCAN jobs", "SCAN j"].iter().any(|scan| {
+    let sqlite = ["SCAN jobs", "SCAN j", "SCAN errors"].iter().any(|scan| {
         let rest = line.strip_prefix(scan);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     });
     // A partial index is read as a whole where it holds just what is asked for.
     let sqlite = sqlite && !line.contains("INDEX idx_jobs_");
-    let by_key = line == "SEARCH jobs USING INTEGER PRIMARY KEY (rowid<?)" || line.contains("Index Cond: (id < ");
-    sqlite || line.contains("Seq Scan on jobs") || (by_key && !every)
+    let by_key = ["jobs", "errors"].iter().any(|table| {
+        line.starts_with(&format!("SEARCH {table} USING INTEGER PRIMARY KEY (rowid")) && line.contains("<?")
+    }) || ["Index Cond: (id < ", "Index Cond: ((id < "]
+        .iter()
+        .any(|range| line.contains(range))
+        && !line.contains("(id = ");
+    let whole = ["Seq Scan on jobs", "Seq Scan on errors"]
+        .iter()
+        .any(|scan| line.contains(scan));
+    sqlite || whole || (by_key && !every)
 }
 
 async fn statements_do_not_grow_with_operations(database: TestDatabase) {
@@ -370,6 +382,16 @@ async fn a_sqlite_file_serves_one_process() {
     assert!(error.to_string().contains("crawlwire.db"), "{error}");
     first.close().await;
     Database::open(database.config()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_is_made_when_the_url_says_so_alone() {
+    let database = TestDatabase::sqlite();
+    let mut config = database.config();
+    config.url = config.url.replace("?mode=rwc", "");
+    let error = Database::open(config).await.unwrap_err();
+    assert!(error.to_string().contains("?mode=rwc"), "{error}");
+    Database::open(database.config()).await.unwrap().close().await;
 }
 
 #[tokio::test]

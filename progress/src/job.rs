@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ids::{Fence, JobKey, SessionKey, Timestamp};
+use crate::weight::{Size, Weighed};
 
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -187,6 +188,8 @@ pub struct Tree {
     pub children: i64,
     /// Jobs below it, on all levels; counted at roots only.
     pub jobs: i64,
+    /// What it and the jobs below it were expected to be when they were made; counted at roots only.
+    pub weighed: Weighed,
     /// Children whose own tree is open.
     pub open_children: i64,
     /// Children whose own tree is over, and not well.
@@ -202,11 +205,20 @@ impl Tree {
     pub const NEW: Self = Self {
         children: 0,
         jobs: 0,
+        weighed: Weighed::NONE,
         open_children: 0,
         failed_children: 0,
         status: TreeStatus::Open,
         settled_at: None,
     };
+
+    /// How large the tree of a root is, the root among its jobs.
+    pub fn size(&self) -> Size {
+        Size {
+            jobs: u64::try_from(self.jobs).unwrap_or(0).saturating_add(1),
+            weighed: self.weighed,
+        }
+    }
 
     /// The status that follows from the job's own state and its children.
     pub const fn status_with(&self, state: State) -> TreeStatus {

@@ -10,6 +10,7 @@
 //! | [`admit`] | who may run a job now, or what it waits for |
 //! | [`track`] | how far a job is: what its crawler said, and what that means |
 //! | [`sums`] | what the jobs of trees, accounts and hosts add up to |
+//! | [`weight`] | what a job is expected to be before it says so, by the history of its type |
 //! | [`retry`], [`priority`], [`discovery`] | delays, the order of the queue, identity and budgets of children |
 //! | [`store`] | the port: operations, outcomes, facts, queries, and the trait [`Store`] |
 //! | [`plan`] | a batch of operations over loaded rows → the rows to write, in one transaction |
@@ -30,6 +31,7 @@ pub mod store;
 pub mod sums;
 pub mod track;
 pub mod view;
+pub mod weight;
 
 pub use ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 pub use job::{Arrow, Job, PauseReason, State, TreeStatus, Want};

@@ -55,6 +55,12 @@ pub enum Guard {
     ChildIdentity,
     /// A finish wins over a wanted cancel or pause.
     FinishOverWant,
+    /// A report that is not newer than the one that is kept does not count.
+    NewerReport,
+    /// What a report added to its tree is taken away when the next one of the attempt counts.
+    ReportBefore,
+    /// What an attempt added to its tree is taken away when the next one reports.
+    AttemptBefore,
 }
 
 impl Policy {

@@ -7,6 +7,7 @@ use crawlwire_protocol::message::JobType;
 use crate::admit::Capabilities;
 use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, Timestamp, TokenKey};
 use crate::job::{JobLimits, PauseReason, State, Tree, Want};
+use crate::track::Tracker;
 
 /// What a job is about. Never changes after submission, but for the priority.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,6 +195,51 @@ pub struct EventView {
     pub session: Option<String>,
 }
 
+/// A place in what happened to all jobs; greater ones are later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FeedCursor(pub i64);
+
+/// What happened to all jobs after a place, whichever server did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// In the order in which it happened to each job.
+    pub items: Vec<FeedItem>,
+    /// Where it goes on.
+    pub next: FeedCursor,
+}
+
+/// What happened to a job in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedItem {
+    /// The job.
+    pub job: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// The submitted job at the top of its tree.
+    pub root: JobKey,
+    /// That one's name outside.
+    pub root_id: String,
+    /// The account, by name.
+    pub account_id: String,
+    /// What to do.
+    pub job_type: JobType,
+    /// What happened.
+    pub event: EventView,
+}
+
+/// A stored report about a job that runs at another server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeardElsewhere {
+    /// The job.
+    pub job: JobKey,
+    /// Its name outside.
+    pub public_id: String,
+    /// The name of the submitted job at the top of its tree.
+    pub root_id: String,
+    /// The report, without the course of the attempt.
+    pub tracker: Tracker,
+}
+
 /// A session as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
@@ -232,6 +278,36 @@ pub struct InstanceView {
     pub principal: String,
     /// The last number of it that is settled.
     pub high_water: i64,
+}
+
+/// Somebody whose jobs these are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountView {
+    /// Its row.
+    pub key: AccountKey,
+    /// Its name.
+    pub account_id: String,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Jobs that have not ended.
+    pub open_jobs: i64,
+    /// Jobs that crawlers hold.
+    pub held_jobs: i64,
+}
+
+/// What is kept of a token for an account on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialView {
+    /// Its row.
+    pub key: CredentialKey,
+    /// The host.
+    pub host: String,
+    /// Rises with each new token.
+    pub version: i64,
+    /// When it was given.
+    pub updated_at: Timestamp,
+    /// Whether there is a token; none when it cannot be read with the key of this server.
+    pub is_set: Option<bool>,
 }
 
 /// A token that crawlers may show.

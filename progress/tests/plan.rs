@@ -50,8 +50,12 @@ fn operations_on_one_job_fold_into_one_row_and_one_event() {
         (State::Completed, Fence(1), 1)
     );
     assert_eq!(event.session.as_deref(), Some(&*name_of(session)));
-    assert!(plan.progress.iter().all(|(key, view)| *key == job && view.attempt == 1));
-    assert_eq!(plan.progress.values().next().unwrap().n, 9);
+    assert!(
+        plan.progress
+            .iter()
+            .all(|(key, view)| *key == job && view.tracker.attempt == 1)
+    );
+    assert_eq!(plan.progress.values().next().unwrap().tracker.n, 9);
     assert_eq!(plan.backlog_change, -1);
     let facts = plan.outcomes.into_iter().filter_map(|outcome| match outcome {
         Outcome::Moved(fact) => Some((fact.arrow, fact.from, fact.state, fact.session)),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Act, Holder, Op, Outcome, RedriveFilter, SELECTED_MAX};
+use crawlwire_progress::store::{Act, ErrorFilter, Holder, Op, Outcome, RedriveFilter, SELECTED_MAX};
 use crawlwire_progress::view::ErrorRow;
 use crawlwire_progress::{JobKey, Policy, State, Store, Timestamp};
 
@@ -368,7 +368,7 @@ fn old_errors_go_in_steps() {
     step(1, false);
     step(0, false);
     assert_eq!(
-        ready(world.store.errors(ALL)).unwrap().items.len(),
+        ready(world.store.errors(ErrorFilter::default(), ALL)).unwrap().items.len(),
         1,
         "the young one stays"
     );

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crawlwire_progress::job::{Tree, TreeStatus};
 use crawlwire_progress::store::{Act, Holder, Op};
+use crawlwire_progress::weight::Weighed;
 use crawlwire_progress::{JobKey, Policy, SessionKey, State};
 
 use support::*;
@@ -61,9 +62,12 @@ use TreeStatus::{Cancelled, Completed, Failed, Open};
 fn a_tree_is_over_when_the_last_below_it_is() {
     let family = Family::new();
     let root = family.jobs[0].0;
+    // What jobs weigh is recounted with the statuses.
+    let weighed = family.world.tree(root).weighed;
     let counted = |children, jobs, open_children| Tree {
         children,
         jobs,
+        weighed: if jobs > 0 { weighed } else { Weighed::NONE },
         open_children,
         ..Tree::NEW
     };

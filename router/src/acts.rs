@@ -2,13 +2,15 @@
 //!
 //! Each act runs to its end even if whoever asked for it goes away: a tree is not left half cancelled.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crawlwire_progress::admit::{self, ClosedGate, Gate, Waiting, World};
-use crawlwire_progress::store::{Act, Outcome, RedriveFilter, Rejection};
+use crawlwire_progress::store::{Act, JobFilter, NewCredential, Outcome, Paging, RedriveFilter, Rejection, SELECTED_MAX};
 use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Arrow, Fact, JobKey, Op, State, StoreError, Timestamp};
 
+use crate::event::Event;
 use crate::router::Router;
 use crate::shared::Shared;
 use crate::{wishes, world};
@@ -22,6 +24,15 @@ pub enum ActError {
     /// The database is away. Asked for again, an act over many jobs goes on where it stopped.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What an act did to all jobs that fit a filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bulk {
+    /// Jobs that fit.
+    pub matched: usize,
+    /// Jobs of those that are not as they were.
+    pub changed: usize,
 }
 
 /// All of these are audited under the name in `by`. Dropped, they go on.
@@ -82,6 +93,58 @@ impl Router {
         .await
     }
 
+    /// Does something to all jobs that fit a filter, in steps of [`SELECTED_MAX`]; those whose state does not allow it are
+    /// left as they are. What is created meanwhile is left out. `target` says for the record which jobs are meant.
+    ///
+    /// # Errors
+    /// When the database is away; then a part of it may be done.
+    pub async fn act_all(&self, filter: JobFilter, act: Act, target: &str, by: &str) -> Result<Bulk, ActError> {
+        let (target, by) = (target.to_owned(), by.to_owned());
+        detached(self.shared.clone(), async move |shared| {
+            let mut bulk = Bulk::default();
+            let mut after = None;
+            loop {
+                let (jobs, next) = fitting(&shared, &filter, after).await?;
+                bulk.matched += jobs.len();
+                if !jobs.is_empty() {
+                    let op = Op::ActAll {
+                        jobs,
+                        act,
+                        target: target.clone(),
+                        by: by.clone(),
+                    };
+                    let (facts, _) = acted(&shared, op).await?;
+                    let changed: BTreeSet<_> = facts.iter().map(|fact| fact.job).collect();
+                    bulk.changed += changed.len();
+                }
+                if next.is_none() {
+                    return Ok(bulk);
+                }
+                after = next;
+            }
+        })
+        .await
+    }
+
+    /// How many jobs fit a filter.
+    ///
+    /// # Errors
+    /// When the database is away.
+    ///
+    /// # Cancel safety
+    /// Only reads.
+    pub async fn count_fitting(&self, filter: &JobFilter) -> Result<usize, StoreError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let (jobs, next) = fitting(&self.shared, filter, after).await?;
+            count += jobs.len();
+            if next.is_none() {
+                return Ok(count);
+            }
+            after = next;
+        }
+    }
+
     /// Deletes a submitted job with everything below it. Says how many jobs that were.
     ///
     /// # Errors
@@ -95,6 +158,7 @@ impl Router {
                 match settled(&shared, Op::Delete { root, by }).await? {
                     Outcome::Deleted { jobs, more } => {
                         deleted += jobs;
+                        shared.publish(Event::Deleted { root, jobs });
                         if !more {
                             return Ok(deleted);
                         }
@@ -125,7 +189,9 @@ impl Router {
             by,
         };
         detached(self.shared.clone(), async move |shared| {
-            settled(&shared, op).await.map(drop)
+            settled(&shared, op).await?;
+            look_at_gates(&shared).await;
+            Ok(())
         })
         .await
     }
@@ -138,6 +204,22 @@ impl Router {
         let by = by.to_owned();
         detached(self.shared.clone(), async move |shared| {
             settled(&shared, Op::OpenGate { gate, by }).await?;
+            shared.wake.notify_one();
+            look_at_gates(&shared).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps a token for an account on a host in place of an earlier one, or has it forgotten; and looks at once what waits
+    /// for it.
+    ///
+    /// # Errors
+    /// When there is none to be forgotten, or the database is away.
+    pub async fn keep_credential(&self, new: NewCredential, by: &str) -> Result<(), ActError> {
+        let by = by.to_owned();
+        detached(self.shared.clone(), async move |shared| {
+            settled(&shared, Op::KeepCredential { new, by }).await?;
             shared.wake.notify_one();
             Ok(())
         })
@@ -175,6 +257,14 @@ impl Router {
     }
 }
 
+/// Tells of gates that changed. If they cannot be read now, the next sweep does.
+async fn look_at_gates(shared: &Shared) {
+    match shared.store.gates().await {
+        Ok(gates) => shared.note_gates(gates.into()),
+        Err(error) => tracing::debug!(%error, "gates not read"),
+    }
+}
+
 async fn token_readable(shared: &Shared, job: &JobView) -> Result<bool, StoreError> {
     let Some(key) = job.credential else { return Ok(true) };
     match shared.store.token(key).await {
@@ -183,6 +273,17 @@ async fn token_readable(shared: &Shared, job: &JobView) -> Result<bool, StoreErr
         Err(StoreError::Broken(_)) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Jobs that fit a filter, one step of them, and where the next one goes on.
+async fn fitting(
+    shared: &Shared,
+    filter: &JobFilter,
+    after: Option<i64>,
+) -> Result<(Vec<JobKey>, Option<i64>), StoreError> {
+    let limit = SELECTED_MAX;
+    let page = shared.store.jobs(filter.clone(), Paging { limit, after }).await?;
+    Ok((page.items.into_iter().map(|job| job.key).collect(), page.next))
 }
 
 /// Runs an act to its end, whether or not somebody waits for it.

@@ -79,6 +79,19 @@ pub enum Event {
     },
     /// What all jobs are together is not what it was. At most once a second.
     AggregateChanged,
+    /// A submitted job, or some of what is below it, is deleted. Committed.
+    Deleted {
+        /// The submitted job.
+        root: JobKey,
+        /// How many jobs this time; it takes several times if they are many.
+        jobs: usize,
+    },
+    /// Trees that were over long ago are deleted. Committed.
+    Pruned,
+    /// Gates were closed or opened, or are closed in another way than before. Committed, perhaps by another server.
+    GatesChanged,
+    /// Errors are in the log that were not. Committed.
+    ErrorsLogged,
     /// A peer became a session.
     SessionOpened {
         /// Its name.

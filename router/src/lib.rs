@@ -24,6 +24,7 @@
 //! | timers | leases, deadlines, progress writes, error log, what is old |
 //! | liveness, watch | pings, silence, tokens taken back, how often to report; who is watched |
 //! | track | how far jobs are: who is followed, what is told, how one stands |
+//! | weights | what new jobs are expected to be |
 //! | reconcile | memory follows the rows |
 //! | shared, config | what all of these share, and the numbers |
 //! | [`Event`] | what is published |
@@ -34,6 +35,7 @@ pub mod code;
 mod config;
 mod context;
 mod dispatch;
+mod drained;
 mod event;
 pub mod handler;
 mod handlers;
@@ -52,13 +54,15 @@ mod said;
 pub mod session;
 mod sessions;
 mod shared;
+mod tally;
 mod timers;
 mod track;
 mod watch;
+mod weights;
 mod wishes;
 mod world;
 
-pub use acts::ActError;
+pub use acts::{ActError, Bulk};
 pub use auth::{token_hash, token_text};
 pub use config::{HelloConfig, ProgressConfig, Retention, RouterConfig};
 pub use context::Context;

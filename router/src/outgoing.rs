@@ -58,7 +58,7 @@ impl Router {
         told
     }
 
-    fn draining(&self, deadline: Duration, reason: &str) -> WebAppMessage {
+    pub(crate) fn draining(&self, deadline: Duration, reason: &str) -> WebAppMessage {
         let latest = half_grace(&self.shared);
         let earliest = deadline.min(latest / 2);
         WebAppMessage::Draining(Draining {

@@ -1,13 +1,15 @@
 //! The router itself: its handler table, what runs in it, and what can be asked of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crawlwire_progress::store::{NewJob, Outcome, StoreError};
 use crawlwire_progress::track::Tracker;
+use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Fact, JobKey, Op, Store};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::RouterConfig;
@@ -18,7 +20,7 @@ use crate::peer::Peer;
 use crate::roles::Authorise;
 use crate::session::SessionInfo;
 use crate::shared::{Shared, Stats};
-use crate::{dispatch, handlers, liveness, sessions, timers, track};
+use crate::{dispatch, handlers, liveness, sessions, timers, track, watch, weights};
 
 /// Names a handler that was registered, to take it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,30 +104,42 @@ impl Router {
         sessions::close(&self.shared, peer).await;
     }
 
-    /// Creates a job and tells the dispatcher.
+    /// Creates a job and tells the dispatcher. One without a weight gets that of its type.
     ///
     /// # Errors
     /// When the database is away. That the job was refused is an [`Outcome`].
     ///
     /// # Cancel safety
     /// Dropped, the job may be created or not; if it is, it is published all the same.
-    pub async fn submit(&self, job: NewJob) -> Result<Outcome, StoreError> {
+    pub async fn submit(&self, mut job: NewJob) -> Result<Outcome, StoreError> {
+        self.shared.weights.weigh(&mut job);
+        self.submitted(Op::Submit(Box::new(job))).await
+    }
+
+    /// Creates many jobs, each by itself, in one transaction; at most [`SELECTED_MAX`](crawlwire_progress::store::SELECTED_MAX).
+    ///
+    /// # Errors
+    /// When the database is away; then none was created.
+    ///
+    /// # Cancel safety
+    /// As [`submit`](Self::submit).
+    pub async fn submit_all(&self, mut jobs: Vec<NewJob>) -> Result<Outcome, StoreError> {
+        jobs.iter_mut().for_each(|job| self.shared.weights.weigh(job));
+        self.submitted(Op::SubmitAll(jobs)).await
+    }
+
+    async fn submitted(&self, op: Op) -> Result<Outcome, StoreError> {
         let shared = self.shared.clone();
         let submitted = tokio::spawn(async move {
-            let outcome = shared.commit(Op::Submit(Box::new(job))).await?;
-            if let Outcome::Submitted(view) = &outcome {
-                shared.publish_fact(Fact {
-                    job: view.key,
-                    public_id: view.public_id.clone(),
-                    arrow: crawlwire_progress::Arrow::Submit,
-                    from: None,
-                    state: view.state,
-                    fence: view.fence,
-                    attempt: view.attempt,
-                    session: None,
-                    at: view.created_at,
-                    passed: Vec::new(),
-                });
+            let outcome = shared.commit(op).await?;
+            let all = match &outcome {
+                Outcome::SubmittedAll(all) => all.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            for outcome in all {
+                if let Outcome::Submitted(view) = outcome {
+                    shared.publish_fact(creation(view));
+                }
             }
             Ok(outcome)
         });
@@ -154,7 +168,9 @@ impl Router {
             dispatch::run(&self.shared, stop.clone()),
             liveness::watch(&self.shared, stop.clone()),
             timers::sweep(&self.shared, stop.clone()),
+            watch::share(&self.shared, stop.clone()),
             timers::prune(&self.shared, stop.clone()),
+            weights::learn(&self.shared, stop.clone()),
             timers::flush(&self.shared, stop),
         );
         Ok(())
@@ -208,5 +224,26 @@ impl Router {
     /// What was counted so far.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// How many errors this server has logged in the last hour, by category. Those without any are left out.
+    pub fn errors_lately(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.tally.lately(Instant::now())
+    }
+}
+
+/// The fact that a job was submitted.
+fn creation(view: &JobView) -> Fact {
+    Fact {
+        job: view.key,
+        public_id: view.public_id.clone(),
+        arrow: crawlwire_progress::Arrow::Submit,
+        from: None,
+        state: view.state,
+        fence: view.fence,
+        attempt: view.attempt,
+        session: None,
+        at: view.created_at,
+        passed: Vec::new(),
     }
 }

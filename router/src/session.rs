@@ -120,6 +120,8 @@ struct Said {
 /// A session as it is shown.
 #[derive(Debug, Clone)]
 pub struct SessionInfo {
+    /// Its row.
+    pub key: SessionKey,
     /// Its name.
     pub name: Arc<str>,
     /// Its connection.
@@ -344,6 +346,7 @@ impl Session {
     pub fn info(&self) -> SessionInfo {
         let said = self.said().clone();
         SessionInfo {
+            key: self.key,
             name: self.name.clone(),
             connection: self.peer.connection,
             identity: self.peer.identity.clone(),

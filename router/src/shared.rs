@@ -11,18 +11,21 @@ use crawlwire_progress::store::{Outcome, StoreError};
 use crawlwire_progress::sums::TreeMilestone;
 use crawlwire_progress::track::Tracker;
 use crawlwire_progress::view::ErrorRow;
-use crawlwire_progress::{Fact, Fence, JobKey, Op, Store, Timestamp};
+use crawlwire_progress::{Fact, Fence, JobKey, Op, State, Store, Timestamp};
 use crawlwire_protocol::{Category, Severity};
 use tokio::sync::{Notify, SetOnce, broadcast};
 
 use crate::config::RouterConfig;
+use crate::drained::Drained;
 use crate::event::Event;
 use crate::middleware::Middleware;
 use crate::peer::Peer;
 use crate::session::{Held, Session};
 use crate::sessions::{Greeters, Sessions};
+use crate::tally::ErrorTally;
 use crate::track;
 use crate::watch::Watches;
+use crate::weights::KnownWeights;
 
 /// Events a slow listener may lag behind before it misses some. Enough for a second of a busy server; an event is small.
 const EVENTS_KEPT: usize = 4096;
@@ -55,6 +58,14 @@ pub struct Stats {
     pub out_of_turn: u64,
     /// Errors that did not fit into the log.
     pub errors_dropped: u64,
+    /// Jobs that ended well.
+    pub completed: u64,
+    /// Jobs that failed for good.
+    pub failed_jobs: u64,
+    /// Reports of how far jobs are.
+    pub reports: u64,
+    /// Items that were processed, as those reports said.
+    pub items: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +76,24 @@ pub(crate) struct Counters {
     pub(crate) assigned: AtomicU64,
     pub(crate) out_of_turn: AtomicU64,
     pub(crate) errors_dropped: AtomicU64,
+    pub(crate) completed: AtomicU64,
+    pub(crate) failed_jobs: AtomicU64,
+    pub(crate) reports: AtomicU64,
+    pub(crate) items: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a job that ended.
+    fn ended(&self, fact: &Fact) {
+        let counter = match fact.state {
+            State::Completed => &self.completed,
+            State::Failed => &self.failed_jobs,
+            _ => return,
+        };
+        if fact.from != Some(fact.state) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 pub(crate) struct Shared {
@@ -87,6 +116,8 @@ pub(crate) struct Shared {
     /// Whether something happened since that was last told that changes what all jobs are together.
     pub(crate) aggregate_changed: AtomicBool,
     errors: Mutex<VecDeque<ErrorRow>>,
+    /// How many were logged lately.
+    pub(crate) tally: ErrorTally,
     pub(crate) events: broadcast::Sender<Event>,
     /// Set when the sessions of an earlier run are closed; no new one opens before, or it would be closed with them.
     pub(crate) recovered: SetOnce<()>,
@@ -94,12 +125,15 @@ pub(crate) struct Shared {
     pub(crate) wake: Notify,
     /// Cleared when the server drains: nothing is given out any more.
     pub(crate) dispatching: AtomicBool,
+    /// Who is given nothing because somebody said so.
+    pub(crate) drained: Drained,
     /// Read for every message, written rarely.
     middleware: RwLock<Chain>,
     /// The time between two reports about one job that crawlers are asked for at present where nobody watches, in
     /// milliseconds.
     pub(crate) report_interval_ms: AtomicU64,
     pub(crate) watches: Watches,
+    pub(crate) weights: KnownWeights,
     pub(crate) counters: Counters,
 }
 
@@ -114,6 +148,7 @@ impl Shared {
             middleware: RwLock::new(Arc::from([])),
             report_interval_ms: AtomicU64::new(report_interval),
             watches: Watches::default(),
+            weights: KnownWeights::default(),
             store,
             base: Arc::new(Capabilities::any(config.slots_per_crawler)),
             config,
@@ -126,10 +161,12 @@ impl Shared {
             write: Notify::new(),
             aggregate_changed: AtomicBool::new(false),
             errors: Mutex::default(),
+            tally: ErrorTally::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             recovered: SetOnce::new(),
             wake: Notify::new(),
             dispatching: AtomicBool::new(true),
+            drained: Drained::default(),
             counters: Counters::default(),
         }
     }
@@ -143,7 +180,13 @@ impl Shared {
     }
 
     pub(crate) fn note_gates(&self, gates: Arc<[ClosedGate]>) {
-        *self.gates.lock().unwrap_or_else(PoisonError::into_inner) = gates;
+        let before = {
+            let mut known = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, gates.clone())
+        };
+        if before != gates {
+            self.publish(Event::GatesChanged);
+        }
     }
 
     /// Has the progress of a job written at once.
@@ -184,6 +227,7 @@ impl Shared {
     pub(crate) fn publish_fact(&self, mut fact: Fact) -> Option<Held> {
         let mut gone = None;
         self.aggregate_changed.store(true, Ordering::Relaxed);
+        self.counters.ended(&fact);
         let phases = fact.from.map(|from| {
             (
                 track::phase(self, fact.job, from),
@@ -332,6 +376,10 @@ impl Shared {
             assigned,
             out_of_turn,
             errors_dropped,
+            completed,
+            failed_jobs,
+            reports,
+            items,
         } = &self.counters;
         Stats {
             processed: processed.load(Ordering::Relaxed),
@@ -340,6 +388,10 @@ impl Shared {
             assigned: assigned.load(Ordering::Relaxed),
             out_of_turn: out_of_turn.load(Ordering::Relaxed),
             errors_dropped: errors_dropped.load(Ordering::Relaxed),
+            completed: completed.load(Ordering::Relaxed),
+            failed_jobs: failed_jobs.load(Ordering::Relaxed),
+            reports: reports.load(Ordering::Relaxed),
+            items: items.load(Ordering::Relaxed),
         }
     }
 }

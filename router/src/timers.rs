@@ -184,12 +184,19 @@ pub(crate) async fn flush(shared: &Shared, stop: CancellationToken) {
 
 async fn flush_errors(shared: &Shared) {
     let errors = shared.take_errors();
-    if !errors.is_empty()
-        && let Err(error) = shared.store.commit(Op::RecordErrors(errors.clone())).await
-    {
-        tracing::warn!(%error, errors = errors.len(), "error log not written");
-        if matches!(error, StoreError::Unavailable(_)) {
-            errors.into_iter().for_each(|row| shared.keep_error(row));
+    if errors.is_empty() {
+        return;
+    }
+    match shared.store.commit(Op::RecordErrors(errors.clone())).await {
+        Ok(_) => {
+            shared.tally.count(errors.iter().map(|row| row.category), Instant::now());
+            shared.publish(Event::ErrorsLogged);
+        }
+        Err(error) => {
+            tracing::warn!(%error, errors = errors.len(), "error log not written");
+            if matches!(error, StoreError::Unavailable(_)) {
+                errors.into_iter().for_each(|row| shared.keep_error(row));
+            }
         }
     }
 }
@@ -299,5 +306,8 @@ async fn prune_once(shared: &Shared) {
     }
     if all_jobs + all_errors > 0 {
         tracing::info!(jobs = all_jobs, errors = all_errors, "what is old was deleted");
+    }
+    if all_jobs > 0 {
+        shared.publish(Event::Pruned);
     }
 }

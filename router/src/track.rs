@@ -251,36 +251,30 @@ impl Router {
             None if job.attempt == 0 => None,
             None => shared.store.progress(job.key).await?.map(Arc::new),
         };
-        let is_heard = heard.is_some();
-        let tracker = match heard {
-            // Whoever works on it now has not reported: what is stored is of an attempt that is over.
-            Some(before) if job.state == State::Running && before.attempt < job.attempt => {
-                Arc::new(Tracker::begin(job.attempt, Some(&before), begun_at(job)))
+        Ok(standing(shared, job, heard))
+    }
+
+    /// How jobs stand now, in their order. What is not in memory is read together, without the course of the attempts.
+    ///
+    /// # Errors
+    /// When something has to be read, and the database is away.
+    pub async fn standings(&self, jobs: &[JobView]) -> Result<Vec<Standing>, StoreError> {
+        let shared = &self.shared;
+        let mut heard: HashMap<JobKey, Arc<Tracker>> = HashMap::new();
+        let mut unknown = Vec::new();
+        for job in jobs {
+            match shared.progress(job.key) {
+                Some(tracker) => drop(heard.insert(job.key, tracker)),
+                None if job.attempt == 0 => {}
+                None => unknown.push(job.key),
             }
-            Some(tracker) => tracker,
-            None => Arc::new(Tracker::begin(job.attempt, None, begun_at(job))),
-        };
-        let at = wall_clock();
-        let until = if is_heard && job.state == State::Running {
-            at
-        } else {
-            tracker.worker_at()
-        };
-        let facts = Facts {
-            state: job.state,
-            attempt: job.attempt,
-            failures: job.failures,
-            link_at: heard_at(shared, job.key, at),
-            waits: waits(&shared.gates(), job.account, &job.spec.host, at),
-        };
-        let snapshot = tracker.snapshot(facts, at, shared.config.thresholds(job.spec.job_type));
-        Ok(Standing {
-            tracker,
-            snapshot,
-            at,
-            until,
-            is_heard,
-        })
+        }
+        if !unknown.is_empty() {
+            let stored = shared.store.trackers(unknown).await?;
+            heard.extend(stored.into_iter().map(|(job, tracker)| (job, Arc::new(tracker))));
+        }
+        let standings = jobs.iter().map(|job| standing(shared, job, heard.remove(&job.key)));
+        Ok(standings.collect())
     }
 
     /// How a job stands that a crawler of this server works on and has reported about: without a look at the database, so
@@ -302,6 +296,40 @@ impl Router {
             until: at,
             is_heard: true,
         })
+    }
+}
+
+/// How a job stands of which this was heard last.
+fn standing(shared: &Shared, job: &JobView, heard: Option<Arc<Tracker>>) -> Standing {
+    let is_heard = heard.is_some();
+    let tracker = match heard {
+        // Whoever works on it now has not reported: what is stored is of an attempt that is over.
+        Some(before) if job.state == State::Running && before.attempt < job.attempt => {
+            Arc::new(Tracker::begin(job.attempt, Some(&before), begun_at(job)))
+        }
+        Some(tracker) => tracker,
+        None => Arc::new(Tracker::begin(job.attempt, None, begun_at(job))),
+    };
+    let at = wall_clock();
+    let until = if is_heard && job.state == State::Running {
+        at
+    } else {
+        tracker.worker_at()
+    };
+    let facts = Facts {
+        state: job.state,
+        attempt: job.attempt,
+        failures: job.failures,
+        link_at: heard_at(shared, job.key, at),
+        waits: waits(&shared.gates(), job.account, &job.spec.host, at),
+    };
+    let snapshot = tracker.snapshot(facts, at, shared.config.thresholds(job.spec.job_type));
+    Standing {
+        tracker,
+        snapshot,
+        at,
+        until,
+        is_heard,
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn crawlers(shared: &Shared) -> (Vec<Arc<Session>>, Vec<Crawler>) {
 }
 
 fn crawler(shared: &Shared, session: &Session) -> Crawler {
-    let condition = if !shared.dispatching.load(Ordering::Relaxed) {
+    let condition = if !shared.dispatching.load(Ordering::Relaxed) || shared.drained.has(&session.name) {
         Condition::Draining
     } else if session.is_resting() || session.silent_for() >= shared.config.policy.lease {
         Condition::Unresponsive

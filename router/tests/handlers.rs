@@ -309,7 +309,8 @@ async fn a_flood_of_errors_is_bounded_and_counted() {
         limit: 2_000,
         after: None,
     };
-    let written = crawlwire_progress::Store::errors(&*store, page).await.unwrap();
+    let all = crawlwire_progress::store::ErrorFilter::default();
+    let written = crawlwire_progress::Store::errors(&*store, all, page).await.unwrap();
     assert_eq!(written.items.len(), 1_024, "at the end at the latest");
 }
 

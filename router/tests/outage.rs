@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use crawlwire_progress::store::Paging;
+use crawlwire_progress::store::{ErrorFilter, Paging};
 use crawlwire_progress::{Arrow, Policy, State, Store, StoreError};
 use crawlwire_protocol::{Category, CrawlerMessage, Dialect, decode};
 use crawlwire_router::RouterConfig;
@@ -285,6 +285,6 @@ async fn a_server_that_starts_meanwhile_waits() {
     let mut crawler = server.crawler().await;
     server.submit("a").await;
     crawler.assignment().await;
-    let errors = store.errors(Paging { limit: 10, after: None });
+    let errors = store.errors(ErrorFilter::default(), Paging { limit: 10, after: None });
     assert_eq!(errors.await.unwrap().items, []);
 }

@@ -16,5 +16,7 @@ mod manners;
 mod numbering;
 #[path = "session/tokens.rs"]
 mod tokens;
+#[path = "session/watches.rs"]
+mod watches;
 #[path = "session/wishes.rs"]
 mod wishes;

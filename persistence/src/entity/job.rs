@@ -75,6 +75,11 @@ pub struct Model {
     pub error: Option<String>,
     pub created_at: i64,
     pub updated_at: i64,
+    /// Items it was expected to be when it was made; 0 if nobody could say.
+    pub weight: i64,
+    /// What those of its tree weigh that weigh something, and how many they are; counted at roots only.
+    pub tree_weight: i64,
+    pub tree_weighed: i64,
 }
 
 /// Joins are written where they are needed.

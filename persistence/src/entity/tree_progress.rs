@@ -21,6 +21,9 @@ pub struct Model {
     /// Whether something of the tree is still to be done.
     pub is_open: bool,
     pub updated_at: i64,
+    /// What those weigh that have reported and weigh something, and how many they are.
+    pub weight_reported: i64,
+    pub weighed_reported: i64,
 }
 
 /// Joins are written where they are needed.

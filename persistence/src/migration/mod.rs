@@ -4,6 +4,10 @@ mod m0001_engine;
 mod m0002_sessions;
 mod m0003_refusals;
 mod m0004_progress;
+mod m0005_watches;
+mod m0006_weights;
+mod m0008_idempotency;
+mod m0009_errors_of_jobs;
 
 use sea_orm::sea_query::{DynIden, IntoIden};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr};
@@ -11,6 +15,9 @@ use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaMana
 
 /// A step of versions that were never released. What they kept has no way into ours.
 pub(crate) const UNRELEASED: &str = "m0001_lives";
+
+/// Where the steps that were taken are kept.
+pub(crate) const TABLE: &str = "crawlwire_migrations";
 
 /// Every step, oldest first.
 #[derive(Debug)]
@@ -23,12 +30,16 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_sessions::STEP),
             Box::new(m0003_refusals::STEP),
             Box::new(m0004_progress::STEP),
+            Box::new(m0005_watches::STEP),
+            Box::new(m0006_weights::STEP),
+            Box::new(m0008_idempotency::STEP),
+            Box::new(m0009_errors_of_jobs::STEP),
         ]
     }
 
     /// Not SeaORM's own name, so that a database may be shared with a web app that uses SeaORM too.
     fn migration_table_name() -> DynIden {
-        "crawlwire_migrations".into_iden()
+        TABLE.into_iden()
     }
 }
 

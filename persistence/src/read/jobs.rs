@@ -1,21 +1,23 @@
 //! Queries over jobs.
 
+use std::collections::BTreeMap;
+
 use crawlwire_progress::job::Tree;
-use crawlwire_progress::store::{JobFilter, Paging, ReadyQuery};
+use crawlwire_progress::store::{JobFilter, LOOKED_AT_MAX, Paging, ReadyQuery};
 use crawlwire_progress::view::{HeldJob, JobSpec, JobView, Page, ReadyJob, StateCounts};
-use crawlwire_progress::{AccountKey, CredentialKey, Fence, JobKey, PauseReason, SessionKey, State, Timestamp, Want};
+use crawlwire_progress::weight::Weighed;
+use crawlwire_progress::{AccountKey, CredentialKey, Fence, JobKey, PauseReason, SessionKey, Timestamp, Want};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Value,
 };
 use serde_json::json;
 
-#[cfg(feature = "testing")]
-use super::records::SESSIONS;
-use super::{before, fetch, moment, one_more, page, statement};
+use super::listing::Listing;
+use super::{before, bound, fetch, moment, one_more, page, page_down_to, statement};
 use crate::connection::Cells;
 use crate::entity::{account, job};
 use crate::error::Trouble;
-use crate::load::{job_type, limits, state, tree_status, words};
+use crate::load::{count, job_type, limits, state, tree_status, words};
 use crate::sql;
 
 /// A job with the names of what it points to.
@@ -30,7 +32,7 @@ struct NamedJob {
 }
 
 /// Selects [`NamedJob`]s. All joins are outer ones, so that SQLite begins with the jobs that are asked for.
-const NAMED_JOBS: &str = "SELECT jobs.*, accounts.name AS account_name, parents.public_id AS parent_public_id, \
+pub(super) const NAMED_JOBS: &str = "SELECT jobs.*, accounts.name AS account_name, parents.public_id AS parent_public_id, \
      roots.public_id AS root_public_id, sessions.name AS session_name FROM jobs \
      LEFT JOIN accounts ON accounts.id = jobs.account_id LEFT JOIN jobs AS parents ON parents.id = jobs.parent_id \
      LEFT JOIN jobs AS roots ON roots.id = jobs.root_id LEFT JOIN sessions ON sessions.id = jobs.session_id";
@@ -47,18 +49,32 @@ pub(crate) async fn job(database: &DatabaseConnection, id: &str) -> Result<Optio
     found.map(view).transpose()
 }
 
+pub(crate) async fn views(
+    database: &DatabaseConnection,
+    jobs: Vec<JobKey>,
+) -> Result<BTreeMap<JobKey, JobView>, Trouble> {
+    if jobs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let these = sql::THESE_JOBS.text(database.get_database_backend());
+    let text = format!("{NAMED_JOBS} WHERE jobs.id {these}");
+    let asked = json!({"jobs": jobs}).to_string();
+    let rows = NamedJob::find_by_statement(statement(database, text, [asked.into()]));
+    let views = rows.all(database).await?.into_iter().map(view);
+    views.map(|view| view.map(|view| (view.key, view))).collect()
+}
+
 pub(crate) async fn jobs(
     database: &DatabaseConnection,
     filter: JobFilter,
     paging: Paging,
 ) -> Result<Page<JobView>, Trouble> {
-    let text = list(database.get_database_backend(), &filter);
-    let mut values: Vec<Value> = vec![before(paging).into(), one_more(paging).into()];
+    let mut account = None;
     if let Some(name) = &filter.account_id {
         // Looked up first, so that the planner sees whose jobs are asked for.
         let found = account::Entity::find().filter(account::Column::Name.eq(name));
         match found.one(database).await? {
-            Some(account) => values.push(account.id.into()),
+            Some(found) => account = Some(AccountKey(found.id)),
             None => {
                 return Ok(Page {
                     items: Vec::new(),
@@ -67,67 +83,90 @@ pub(crate) async fn jobs(
             }
         }
     }
-    let rows = NamedJob::find_by_statement(statement(database, text, values))
-        .all(database)
-        .await?;
-    let views = rows.into_iter().map(view).collect::<Result<Vec<_>, _>>()?;
-    Ok(page(views, |view| view.key.0, paging))
+    let backend = database.get_database_backend();
+    let listing = Listing::of_jobs(backend, &filter, account);
+    let bound = bound(database, &listing, paging).await?;
+    let (chosen, values) = listing.page(backend, before(paging), bound, one_more(paging));
+    let views = named(database, format!("{NAMED_JOBS} {chosen}"), values).await?;
+    Ok(page_down_to(views, |view| view.key.0, paging, bound))
 }
 
-/// Selects the jobs that a filter means, newest first.
-fn list(backend: DbBackend, filter: &JobFilter) -> String {
-    let keys = selection(filter);
-    let chosen = match backend {
-        DbBackend::Sqlite => format!("IN ({keys})"),
-        // An array is looked up by key whatever the planner expects of the selection.
-        _ => format!("= ANY (ARRAY ({keys}))"),
-    };
-    format!("{NAMED_JOBS} WHERE jobs.id {chosen} ORDER BY jobs.id DESC LIMIT $2")
+async fn named(
+    database: &DatabaseConnection,
+    text: String,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<JobView>, Trouble> {
+    let rows = NamedJob::find_by_statement(statement(database, text, values));
+    rows.all(database).await?.into_iter().map(view).collect()
 }
 
-/// The keys of the jobs that a filter means, newest first, as SQL: below `$1`, at most `$2`, of the account `$3`.
-///
-/// Each state is looked up by itself, in the index that holds it (which is found by a literal only), so that a page
-/// costs the same however many jobs rest in other states.
-fn selection(filter: &JobFilter) -> String {
-    let account = match filter.account_id {
-        Some(_) => " AND account_id = $3",
-        None => "",
+/// A job and those below it, oldest first. Below a submitted job is the whole rest of its tree; of others the rest of the
+/// tree is looked at, as far as one page may, for those that have it above them.
+pub(crate) async fn tree(database: &DatabaseConnection, top: JobKey, paging: Paging) -> Result<Page<JobView>, Trouble> {
+    let after = paging.after.unwrap_or(0);
+    let row = database.query_one_raw(statement(
+        database,
+        format!("SELECT root_id FROM jobs WHERE id = {top}"),
+        [],
+    ));
+    let Some(row) = row.await? else {
+        return Ok(page(Vec::new(), |view: &JobView| view.key.0, paging));
     };
-    let states = if filter.states.is_empty() {
-        State::ALL
-    } else {
-        &filter.states
-    };
-    if let Some(parent) = filter.parent {
-        let names: Vec<_> = states.iter().map(|state| format!("'{state}'")).collect();
-        let names = names.join(", ");
-        return format!(
-            "SELECT id FROM jobs WHERE parent_id = {parent} AND status IN ({names}){account} \
-             AND id < $1 ORDER BY id DESC LIMIT $2"
+    let root = JobKey(row.try_get("", "root_id")?);
+    let mut bound = None;
+    if root != top {
+        let row = database.query_one_raw(statement(database, last_looked_at(root, top.0.max(after)), []));
+        bound = row.await?.map(|row| row.try_get("", "id")).transpose()?;
+    }
+    let chosen = below(
+        database.get_database_backend(),
+        (root, top),
+        (after, bound),
+        one_more(paging),
+    );
+    let views = named(database, format!("{NAMED_JOBS} {chosen}"), []).await?;
+    Ok(page_down_to(views, |view| view.key.0, paging, bound))
+}
+
+/// Finds the last key that one page of a tree looks at, if there are as many rows behind a key.
+pub(super) fn last_looked_at(root: JobKey, after: i64) -> String {
+    format!(
+        "SELECT id FROM jobs WHERE root_id = {root} AND parent_id IS NOT NULL AND id > {after} ORDER BY root_id, id \
+         LIMIT 1 OFFSET {}",
+        LOOKED_AT_MAX - 1
+    )
+}
+
+/// What goes behind a `SELECT` from jobs: a job and those below it behind a key, up to the bound.
+pub(super) fn below(
+    backend: DbBackend,
+    (root, top): (JobKey, JobKey),
+    (after, bound): (i64, Option<i64>),
+    limit: i64,
+) -> String {
+    let mut rest = String::new();
+    if root != top {
+        // Keys rise from parents to children, so the way up ends where the job would have been met.
+        rest = format!(
+            " AND EXISTS (WITH RECURSIVE up (id, parent_id) AS (SELECT jobs.id, jobs.parent_id UNION ALL \
+             SELECT p.id, p.parent_id FROM up JOIN jobs AS p ON p.id = up.parent_id WHERE up.id > {top}) \
+             SELECT 1 FROM up WHERE up.id = {top})"
         );
     }
-    if filter.states.is_empty() && account.is_empty() {
-        return "SELECT id FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2".to_owned();
+    if let Some(bound) = bound {
+        rest = format!(" AND id <= {bound}{rest}");
     }
-    let parts: Vec<_> = states.iter().map(|state| in_state(*state, account)).collect();
-    parts.join(" UNION ALL ")
-}
-
-fn in_state(state: State, account: &str) -> String {
-    let held = if state.is_leased() {
-        " AND session_id IS NOT NULL"
-    } else {
-        ""
+    let first = after.max(top.0);
+    let keys = format!(
+        "SELECT id FROM jobs WHERE id = {top} AND id > {after} UNION ALL SELECT id FROM (SELECT id FROM jobs \
+         WHERE root_id = {root} AND parent_id IS NOT NULL AND id > {first}{rest} ORDER BY root_id, id LIMIT {limit}) \
+         AS below"
+    );
+    let chosen = match backend {
+        DbBackend::Sqlite => format!("IN ({keys})"),
+        _ => format!("= ANY (ARRAY ({keys}))"),
     };
-    // Jobs that move are few, and sorted after they are found; the sign keeps planners from looking for them in the order
-    // of the keys, among all that rest.
-    let moves = state.is_leased() || state.is_backlog();
-    let key = if moves && account.is_empty() { "+id" } else { "id" };
-    format!(
-        "SELECT id FROM (SELECT id FROM jobs WHERE status = '{state}'{held}{account} \
-         AND {key} < $1 ORDER BY {key} DESC LIMIT $2) AS {state}_jobs"
-    )
+    format!("WHERE jobs.id {chosen} ORDER BY jobs.id LIMIT {limit}")
 }
 
 pub(crate) async fn counts(database: &DatabaseConnection) -> Result<StateCounts, Trouble> {
@@ -140,6 +179,15 @@ pub(crate) async fn counts(database: &DatabaseConnection) -> Result<StateCounts,
         }
     }
     Ok(counts)
+}
+
+/// Of all queued jobs the one with the least key: found in the index that holds only those, which the sign asks for.
+pub(super) const OLDEST_QUEUED: &str =
+    "SELECT created_at FROM jobs WHERE id = (SELECT min(+id) FROM jobs WHERE status = 'queued')";
+
+pub(crate) async fn oldest_queued(database: &DatabaseConnection) -> Result<Option<Timestamp>, Trouble> {
+    let row = database.query_one_raw(statement(database, OLDEST_QUEUED, [])).await?;
+    row.map(|row| Ok(Timestamp(Cells::of(&row).next()?))).transpose()
 }
 
 /// Lanes are not negative.
@@ -221,6 +269,10 @@ fn view(named: NamedJob) -> Result<JobView, Trouble> {
         tree: Tree {
             children: row.children,
             jobs: row.tree_jobs,
+            weighed: Weighed {
+                jobs: count(row.tree_weighed),
+                items: count(row.tree_weight),
+            },
             open_children: row.open_children,
             failed_children: row.failed_children,
             status: tree_status(&row.tree_status)?,
@@ -261,42 +313,4 @@ fn spec(row: job::Model) -> Result<JobSpec, Trouble> {
 
 fn want(name: Option<&str>) -> Option<Want> {
     name.and_then(Want::named)
-}
-
-/// Queries over `jobs`, with values in the place of parameters; for the test that asks the planner about them. The first
-/// account has the key 2, after the first job.
-#[cfg(feature = "testing")]
-pub(crate) fn hot(backend: DbBackend) -> Vec<(String, String)> {
-    let asked = r#"'{"after": 0, "lanes": 100, "per_lane": 10}'"#;
-    let held = r#"'{"sessions": [1, 2, 3]}'"#;
-    let mut texts = vec![
-        ("ready".to_owned(), sql::READY.text(backend).replace("$1", asked)),
-        ("held".to_owned(), sql::HELD.text(backend).replace("$1", held)),
-        (
-            "totals".to_owned(),
-            sql::TOTALS.text(backend).replace("$1", r#"'{"limit": 100}'"#),
-        ),
-        ("running".to_owned(), sql::RUNNING.text(backend).to_owned()),
-        ("sessions".to_owned(), SESSIONS.replace("$1", "0").replace("$2", "100")),
-    ];
-    let parent = Some(JobKey(1));
-    let account_id = Some("acme".to_owned());
-    let each = State::ALL.iter().map(|state| vec![*state]).chain([Vec::new()]);
-    for states in each {
-        for account_id in [None, account_id.clone()] {
-            for parent in [None, parent] {
-                let filter = JobFilter {
-                    states: states.clone(),
-                    account_id: account_id.clone(),
-                    parent,
-                };
-                let text = list(backend, &filter)
-                    .replace("$1", "20000")
-                    .replace("$2", "51")
-                    .replace("$3", "2");
-                texts.push((format!("{filter:?}"), text));
-            }
-        }
-    }
-    texts
 }

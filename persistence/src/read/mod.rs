@@ -1,6 +1,11 @@
 //! Queries, on the pool.
 
+mod elsewhere;
+mod accounts;
 mod jobs;
+mod listing;
+#[cfg(feature = "testing")]
+mod plans;
 mod progress;
 mod records;
 
@@ -9,7 +14,12 @@ use crawlwire_progress::store::Paging;
 use crawlwire_progress::view::Page;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
 
+pub(crate) use self::elsewhere::*;
+pub(crate) use self::accounts::*;
 pub(crate) use self::jobs::*;
+use self::listing::Listing;
+#[cfg(feature = "testing")]
+pub(crate) use self::plans::hot;
 pub(crate) use self::progress::*;
 pub(crate) use self::records::*;
 use crate::connection::Cells;
@@ -68,6 +78,24 @@ fn page<T>(mut items: Vec<T>, row: impl Fn(&T) -> i64, paging: Paging) -> Page<T
     items.truncate(paging.limit);
     let next = if more { items.last().map(row) } else { None };
     Page { items, next }
+}
+
+/// The same of a list that was looked at down to a key only, or in a rising list up to it.
+fn page_down_to<T>(items: Vec<T>, row: impl Fn(&T) -> i64, paging: Paging, bound: Option<i64>) -> Page<T> {
+    let page = page(items, row, paging);
+    Page {
+        next: page.next.or(bound),
+        ..page
+    }
+}
+
+/// The key down to which a page of a listing looks; none when it looks at all there is.
+async fn bound(database: &DatabaseConnection, listing: &Listing, paging: Paging) -> Result<Option<i64>, Trouble> {
+    let Some((text, values)) = listing.bound(before(paging)) else {
+        return Ok(None);
+    };
+    let row = database.query_one_raw(statement(database, text, values)).await?;
+    row.map_or(Ok(None), |row| Cells::of(&row).next())
 }
 
 fn unreadable(what: &str) -> Trouble {

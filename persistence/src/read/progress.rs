@@ -1,19 +1,25 @@
 //! Queries over how far jobs and trees are.
 
+use std::collections::BTreeMap;
+
 use crawlwire_progress::JobKey;
 use crawlwire_progress::Timestamp;
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::store::HISTORIES_MAX;
 use crawlwire_progress::sums::{SCOPES_MAX, ScopeSum, Sum, Totals, TreeView};
 use crawlwire_progress::track::{History, Kept, Said, Tracker};
-use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use crawlwire_progress::weight::{HISTORY_JOBS_MAX, Size, TypeHistory, Weighed};
+use crawlwire_protocol::message::JobType;
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+};
 use serde_json::json;
 
-use super::{fetch, unreadable};
+use super::{fetch, statement, unreadable};
 use crate::connection::Cells;
 use crate::entity::{job_history, job_progress, tree_progress};
 use crate::error::Trouble;
-use crate::load::count;
+use crate::load::{count, job_type, weighed};
 use crate::sql;
 
 pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Result<Option<Tracker>, Trouble> {
@@ -23,10 +29,15 @@ pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Resu
     let history = job_history::Entity::find_by_id((job.0, row.attempt))
         .one(database)
         .await?;
+    let history = history.map_or_else(|| Ok(History::default()), |row| points(&row.points))?;
+    tracker(row, history).map(Some)
+}
+
+pub(super) fn tracker(row: job_progress::Model, history: History) -> Result<Tracker, Trouble> {
     let updated_at = Timestamp(row.updated_at);
     let kept = row.kept.as_deref();
     let kept = kept.map_or_else(|| Ok(Kept::new(updated_at)), serde_json::from_str);
-    Ok(Some(Tracker {
+    Ok(Tracker {
         attempt: row.attempt,
         n: row.n,
         said: Said {
@@ -36,9 +47,30 @@ pub(crate) async fn progress(database: &DatabaseConnection, job: JobKey) -> Resu
         },
         entities: serde_json::from_str(&row.entities).map_err(|_| unreadable("job_progress.entities"))?,
         updated_at,
-        history: history.map_or_else(|| Ok(History::default()), |row| points(&row.points))?,
+        history,
         kept: kept.map_err(|_| unreadable("job_progress.kept"))?,
-    }))
+    })
+}
+
+/// A row that cannot be read is left out: the others are asked for, too.
+pub(crate) async fn trackers(
+    database: &DatabaseConnection,
+    jobs: Vec<JobKey>,
+) -> Result<BTreeMap<JobKey, Tracker>, Trouble> {
+    if jobs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let text = sql::REPORTS.text(database.get_database_backend());
+    let asked = json!({"jobs": jobs}).to_string();
+    let rows = job_progress::Model::find_by_statement(statement(database, text, [asked.into()]));
+    let rows = rows.all(database).await?.into_iter();
+    let read = |row: job_progress::Model| {
+        let job = JobKey(row.job_id);
+        let read = tracker(row, History::default());
+        let kept = read.inspect_err(|error| tracing::error!(job = job.0, %error, "stored progress not read"));
+        Some((job, kept.ok()?))
+    };
+    Ok(rows.filter_map(read).collect())
 }
 
 pub(crate) async fn histories(database: &DatabaseConnection, job: JobKey) -> Result<Vec<(i32, History)>, Trouble> {
@@ -67,6 +99,10 @@ pub(crate) async fn tree_progress(database: &DatabaseConnection, root: JobKey) -
             done: count(row.done),
             expected: count(row.expected),
             open_jobs: count(row.open_jobs),
+            weighed: Weighed {
+                jobs: count(row.weighed_reported),
+                items: count(row.weight_reported),
+            },
         },
         reached: u8::try_from(row.reached).unwrap_or(0),
         updated_at: Timestamp(row.updated_at),
@@ -92,14 +128,30 @@ pub(crate) async fn totals(database: &DatabaseConnection) -> Result<Totals, Trou
 fn scope(cells: &mut Cells<'_>) -> Result<ScopeSum, Trouble> {
     Ok(ScopeSum {
         trees: count(cells.next()?),
-        jobs: count(cells.next()?),
+        size: Size {
+            jobs: count(cells.next()?),
+            weighed: weighed(cells)?,
+        },
         sum: Sum {
             jobs_reported: count(cells.next()?),
             done: count(cells.next()?),
             expected: count(cells.next()?),
             open_jobs: count(cells.next()?),
+            weighed: weighed(cells)?,
         },
     })
+}
+
+/// What the newest jobs were that ended well, by their types.
+pub(crate) async fn type_history(database: &DatabaseConnection) -> Result<BTreeMap<JobType, TypeHistory>, Trouble> {
+    let mut history = BTreeMap::new();
+    for row in fetch(database, sql::TYPE_HISTORY, Some(json!({"limit": HISTORY_JOBS_MAX}))).await? {
+        let mut cells = Cells::of(&row);
+        let of_type = job_type(&cells.next::<String>()?)?;
+        let (jobs, items) = (count(cells.next()?), count(cells.next()?));
+        history.insert(of_type, TypeHistory { jobs, items });
+    }
+    Ok(history)
 }
 
 pub(crate) async fn running(database: &DatabaseConnection) -> Result<Option<AggregateProgress>, Trouble> {

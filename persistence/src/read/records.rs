@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crawlwire_progress::admit::ClosedGate;
-use crawlwire_progress::store::{Paging, TOKENS_MAX};
+use crawlwire_progress::store::{ErrorFilter, Paging, TOKENS_MAX};
 use crawlwire_progress::view::{
     AreaView, AuditView, CrawlerToken, ErrorView, EventView, InstanceView, Page, SessionView,
 };
@@ -12,7 +12,8 @@ use crawlwire_protocol::AccessToken;
 use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::json;
 
-use super::{before, fetch, moment, one_more, page, statement, unreadable};
+use super::listing::Listing;
+use super::{before, bound, fetch, moment, one_more, page, page_down_to, statement, unreadable};
 use crate::connection::Cells;
 use crate::entity::{area, audit, crawler_token, credential, error_report, job_checkpoint, job_event, session};
 use crate::error::Trouble;
@@ -220,11 +221,16 @@ pub(crate) async fn areas(
     Ok(page(views.collect(), |view| view.id, paging))
 }
 
-pub(crate) async fn errors(database: &DatabaseConnection, paging: Paging) -> Result<Page<ErrorView>, Trouble> {
-    let rows = error_report::Entity::find()
-        .filter(error_report::Column::Id.lt(before(paging)))
-        .order_by_desc(error_report::Column::Id)
-        .limit(one_more(paging).unsigned_abs())
+pub(crate) async fn errors(
+    database: &DatabaseConnection,
+    filter: ErrorFilter,
+    paging: Paging,
+) -> Result<Page<ErrorView>, Trouble> {
+    let backend = database.get_database_backend();
+    let listing = Listing::of_errors(&filter);
+    let bound = bound(database, &listing, paging).await?;
+    let (chosen, values) = listing.page(backend, before(paging), bound, one_more(paging));
+    let rows = error_report::Model::find_by_statement(statement(database, format!("{ERRORS} {chosen}"), values))
         .all(database)
         .await?;
     let views = rows.into_iter().map(|row| ErrorView {
@@ -237,5 +243,7 @@ pub(crate) async fn errors(database: &DatabaseConnection, paging: Paging) -> Res
         connection: row.connection,
         message: row.message,
     });
-    Ok(page(views.collect(), |view| view.id, paging))
+    Ok(page_down_to(views.collect(), |view| view.id, paging, bound))
 }
+
+pub(super) const ERRORS: &str = "SELECT errors.* FROM errors";

@@ -1,9 +1,8 @@
 //! How far jobs and trees are.
 
 use crawlwire_progress::Timestamp;
-use crawlwire_progress::plan::Plan;
+use crawlwire_progress::plan::{NewReport, Plan};
 use crawlwire_progress::store::HISTORIES_MAX;
-use crawlwire_progress::sums::Sum;
 use serde_json::json;
 
 use super::Rows;
@@ -13,7 +12,8 @@ use crate::sql;
 /// Reports, histories that changed, and what trees add up to.
 pub(super) async fn write(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> Result<(), Trouble> {
     let reports = plan.progress.iter().map(|(job, report)| {
-        let (said, sum) = (report.said, Sum::of(report.work()));
+        let NewReport { tracker: report, sum } = report;
+        let said = report.said;
         json!({
             "job_id": job, "attempt": report.attempt, "n": report.n,
             "overall_completion": said.overall_completion, "time_elapsed": said.time_elapsed,
@@ -36,6 +36,7 @@ pub(super) async fn write(rows: &mut Rows<'_>, plan: &Plan, now: Timestamp) -> R
         json!({
             "root_id": root, "jobs_reported": sum.jobs_reported, "done": sum.done, "expected": sum.expected,
             "open_jobs": sum.open_jobs, "reached": tree.reached, "is_open": tree.is_open, "updated_at": now,
+            "weight_reported": sum.weighed.items, "weighed_reported": sum.weighed.jobs,
         })
     });
     rows.all(sql::WRITE_TREES, trees).await

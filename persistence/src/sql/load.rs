@@ -6,7 +6,8 @@ use super::Sql;
 macro_rules! loaded_columns {
     () => {
         "id, public_id, host, provider, user_id, job_type, labels, parent_id, root_id, depth, generation, account_id, \
-         credential_id, children, tree_jobs, open_children, failed_children, tree_status, settled_at, status, \
+         credential_id, children, tree_jobs, open_children, failed_children, tree_status, settled_at, tree_weight, \
+         tree_weighed, weight, status, \
          pause_reason, fence, session_id, attempt, failures, misses, run_at, assigned_at, started_at, deadline, \
          finished_at, resume, want, want_deadline, priority, due, timeout_ms, retry_attempts, retry_delay_ms"
     };
@@ -216,6 +217,18 @@ pub(crate) const LOAD_REPORTS: Sql = Sql {
     ),
 };
 
+/// Stored reports, whole.
+pub(crate) const REPORTS: Sql = Sql {
+    sqlite: concat!(
+        "SELECT * FROM job_progress WHERE job_id IN ",
+        values!(sqlite "jobs" "bigint")
+    ),
+    postgres: concat!(
+        "SELECT * FROM job_progress WHERE job_id = ",
+        values!(postgres "jobs" "bigint")
+    ),
+};
+
 /// Makes sure that trees are there to be locked. PostgreSQL only. Before any of them is locked, and in the order of keys:
 /// so two servers that come with the first reports of the same trees wait for each other and do not lock each other out.
 pub(crate) const BEGIN_TREES: &str = "INSERT INTO tree_progress (root_id, jobs_reported, done, expected, open_jobs, reached, is_open, updated_at) \
@@ -228,12 +241,14 @@ pub(crate) const BEGIN_TREES: &str = "INSERT INTO tree_progress (root_id, jobs_r
 pub(crate) const LOAD_TREES: Sql = Sql {
     sqlite: concat!(
         "SELECT j.id, coalesce(t.jobs_reported, 0), coalesce(t.done, 0), coalesce(t.expected, 0), \
-         coalesce(t.open_jobs, 0), coalesce(t.reached, 0), coalesce(t.is_open, 0), j.tree_jobs \
+         coalesce(t.open_jobs, 0), coalesce(t.weight_reported, 0), coalesce(t.weighed_reported, 0), \
+         coalesce(t.reached, 0), coalesce(t.is_open, 0), j.tree_jobs, j.tree_weight, j.tree_weighed \
          FROM jobs AS j LEFT JOIN tree_progress AS t ON t.root_id = j.id WHERE j.id IN ",
         values!(sqlite "roots" "bigint")
     ),
     postgres: concat!(
-        "SELECT t.root_id, t.jobs_reported, t.done, t.expected, t.open_jobs, t.reached, t.is_open, j.tree_jobs \
+        "SELECT t.root_id, t.jobs_reported, t.done, t.expected, t.open_jobs, t.weight_reported, t.weighed_reported, \
+         t.reached, t.is_open, j.tree_jobs, j.tree_weight, j.tree_weighed \
          FROM tree_progress AS t JOIN jobs AS j ON j.id = t.root_id WHERE t.root_id = ",
         values!(postgres "roots" "bigint"),
         " ORDER BY t.root_id FOR NO KEY UPDATE OF t"
@@ -282,6 +297,17 @@ pub(crate) const LOAD_NAMES: Sql = Sql {
     ),
 };
 
+pub(crate) const LOAD_ONCE: Sql = Sql {
+    sqlite: concat!(
+        "SELECT once_key, once_fingerprint, public_id FROM jobs WHERE once_key IN ",
+        values!(sqlite "keys" "text")
+    ),
+    postgres: concat!(
+        "SELECT once_key, once_fingerprint, public_id FROM jobs WHERE once_key = ",
+        values!(postgres "keys" "text")
+    ),
+};
+
 pub(crate) const LOAD_IDENTITIES: Sql = Sql {
     sqlite: concat!(
         "SELECT identity FROM jobs WHERE identity IN ",
@@ -295,6 +321,12 @@ pub(crate) const LOAD_IDENTITIES: Sql = Sql {
 
 pub(crate) const LOAD_BACKLOG: Sql =
     Sql::same("SELECT CAST(coalesce(sum(jobs), 0) AS bigint) FROM job_counts WHERE status IN ('delayed', 'queued')");
+
+/// After the key of a job: that it is one of some.
+pub(crate) const THESE_JOBS: Sql = Sql {
+    sqlite: concat!("IN ", values!(sqlite "jobs" "bigint")),
+    postgres: concat!("= ", values!(postgres "jobs" "bigint")),
+};
 
 /// The closed gates. They are few.
 pub(crate) const LOAD_GATES: Sql = Sql::same(
@@ -378,7 +410,8 @@ macro_rules! totals {
     ($open:literal, $sum:literal, $end:literal, $limit:literal) => {
         concat!(
             "WITH trees AS MATERIALIZED (SELECT a.name AS account, j.host AS host, j.tree_jobs + 1 AS jobs, \
-             t.jobs_reported, t.done, t.expected, t.open_jobs FROM ",
+             j.tree_weight, j.tree_weighed, t.jobs_reported, t.done, t.expected, t.open_jobs, t.weight_reported, \
+             t.weighed_reported FROM ",
             $open,
             " LEFT JOIN accounts AS a ON a.id = j.account_id WHERE t.jobs_reported > 0) ",
             totals!(@ "'fleet'", "CAST(NULL AS text)", "HAVING count(*) > 0", $sum, $end),
@@ -394,9 +427,11 @@ macro_rules! totals {
     (@ $kind:literal, $name:literal, $tail:literal, $sum:literal, $end:literal) => {
         concat!(
             "SELECT ", $kind, " AS kind, ", $name, " AS name, count(*) AS trees, ",
-            $sum, "jobs", $end, " AS jobs, ", $sum, "jobs_reported", $end, " AS jobs_reported, ",
+            $sum, "jobs", $end, " AS jobs, ", $sum, "tree_weight", $end, " AS tree_weight, ",
+            $sum, "tree_weighed", $end, " AS tree_weighed, ", $sum, "jobs_reported", $end, " AS jobs_reported, ",
             $sum, "done", $end, " AS done, ", $sum, "expected", $end, " AS expected, ",
-            $sum, "open_jobs", $end, " AS open_jobs FROM trees ", $tail
+            $sum, "open_jobs", $end, " AS open_jobs, ", $sum, "weight_reported", $end, " AS weight_reported, ",
+            $sum, "weighed_reported", $end, " AS weighed_reported FROM trees ", $tail
         )
     };
 }
@@ -416,6 +451,21 @@ pub(crate) const TOTALS: Sql = Sql {
         "), 9e18)::bigint",
         "($1::json->>'limit')::bigint"
     ),
+};
+
+/// What the newest jobs were that ended well, by their types. Steps back in the index of what rests, so that its cost does
+/// not depend on how many jobs there are.
+pub(crate) const TYPE_HISTORY: Sql = Sql {
+    sqlite: "SELECT newest.job_type, count(*), sum(p.done) FROM (\
+             SELECT id, job_type FROM jobs INDEXED BY idx_jobs_status WHERE status = 'completed' \
+             ORDER BY id DESC LIMIT $1->>'limit') AS newest \
+             CROSS JOIN job_progress AS p ON p.job_id = newest.id AND p.done IS NOT NULL GROUP BY newest.job_type",
+    // An array is looked up by key whatever the planner expects of the reports.
+    postgres: "WITH newest AS MATERIALIZED (SELECT id, job_type FROM jobs WHERE status = 'completed' \
+               ORDER BY status DESC, id DESC LIMIT ($1::json->>'limit')::bigint) \
+               SELECT newest.job_type, count(*), sum(p.done)::bigint FROM newest \
+               JOIN job_progress AS p ON p.job_id = newest.id AND p.job_id = ANY (ARRAY (SELECT id FROM newest)) \
+               WHERE p.done IS NOT NULL GROUP BY newest.job_type",
 };
 
 /// How many running jobs have reported in their attempt, and what their crawlers' completions add up to.

@@ -3,7 +3,8 @@
 //! Each is constant, so that it is prepared once, and takes one parameter: JSON, however many rows it speaks of. Each
 //! goes to `jobs` by key: a planner that would rather scan is the classic trap, and a test asks it for its plans.
 //!
-//! `load` holds those that read what a batch needs, `save` those that write what a plan changes.
+//! `load` holds those that read what a batch needs, `save` those that write what a plan changes, `elsewhere` what servers ask
+//! about each other.
 
 use sea_orm::DbBackend;
 
@@ -101,9 +102,11 @@ macro_rules! update {
     };
 }
 
+mod elsewhere;
 mod load;
 mod save;
 
+pub(crate) use self::elsewhere::*;
 pub(crate) use self::load::*;
 pub(crate) use self::save::*;
 
@@ -175,6 +178,7 @@ pub(crate) fn hot(size: i64) -> Vec<(&'static str, Sql, String)> {
             json!({"before": 0, "limit": size}).to_string(),
         ),
         ("load names", LOAD_NAMES, json!({"names": names}).to_string()),
+        ("load once", LOAD_ONCE, json!({"keys": names}).to_string()),
         (
             "load identities",
             LOAD_IDENTITIES,

@@ -110,7 +110,8 @@ pub(crate) const INSERT_JOBS: Sql = insert!(
     lane "bigint", due "bigint", run_at "bigint", assigned_at "bigint", started_at "bigint", deadline "bigint",
     finished_at "bigint", resume "boolean", want "text", want_deadline "bigint", children "bigint", tree_jobs "bigint",
     open_children "bigint", failed_children "bigint", tree_status "text", settled_at "bigint", created_at "bigint",
-    updated_at "bigint"
+    updated_at "bigint", weight "bigint", tree_weight "bigint", tree_weighed "bigint", once_key "text",
+    once_fingerprint "bigint"
 );
 
 /// The guard: each row must still be as it was loaded.
@@ -123,7 +124,7 @@ pub(crate) const UPDATE_JOBS: Sql = update!(
     misses "integer", run_at "bigint", assigned_at "bigint", started_at "bigint", deadline "bigint",
     finished_at "bigint", resume "boolean", want "text", want_deadline "bigint", priority "double precision",
     due "bigint", children "bigint", tree_jobs "bigint", open_children "bigint", failed_children "bigint",
-    tree_status "text", settled_at "bigint", updated_at "bigint"
+    tree_status "text", settled_at "bigint", updated_at "bigint", tree_weight "bigint", tree_weighed "bigint"
 );
 
 /// The guard: each row must still be in the status that was counted.
@@ -180,9 +181,10 @@ pub(crate) const WRITE_TREES: Sql = insert!(
     "tree_progress",
     "ON CONFLICT (root_id) DO UPDATE SET jobs_reported = excluded.jobs_reported, done = excluded.done, \
      expected = excluded.expected, open_jobs = excluded.open_jobs, reached = excluded.reached, \
-     is_open = excluded.is_open, updated_at = excluded.updated_at",
+     is_open = excluded.is_open, updated_at = excluded.updated_at, weight_reported = excluded.weight_reported, \
+     weighed_reported = excluded.weighed_reported",
     root_id "bigint", jobs_reported "bigint", done "bigint", expected "bigint", open_jobs "bigint", reached "integer",
-    is_open "boolean", updated_at "bigint"
+    is_open "boolean", updated_at "bigint", weight_reported "bigint", weighed_reported "bigint"
 );
 
 pub(crate) const WRITE_CHECKPOINTS: Sql = insert!(
@@ -241,6 +243,18 @@ pub(crate) const WRITE_ACCOUNT_AREAS: Sql = Sql {
         " JOIN areas AS a ON a.host = r.host AND a.kind = r.kind AND a.entity_id = r.entity_id \
          ON CONFLICT DO NOTHING"
     ),
+};
+
+/// What is looked at through which server. What a server says last counts.
+pub(crate) const WRITE_WATCHES: Sql = insert!(
+    "watches", "ON CONFLICT (server, job) DO UPDATE SET until = excluded.until", server "text", job "text", until "bigint"
+);
+
+/// Those that are over, of all servers; those that their server is writing anew stay.
+pub(crate) const FORGET_WATCHES: Sql = Sql {
+    sqlite: "DELETE FROM watches WHERE until <= $1->>'now'",
+    postgres: "DELETE FROM watches WHERE (server, job) IN (SELECT server, job FROM watches \
+               WHERE until <= ($1::json->>'now')::bigint FOR UPDATE SKIP LOCKED)",
 };
 
 /// Looks only at sessions whose lease was over first, so that its cost does not grow with the number of sessions. Those

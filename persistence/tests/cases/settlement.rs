@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crawlwire_progress::lifecycle::Refusal;
-use crawlwire_progress::store::{Act, JobFilter, RedriveFilter, Rejection};
+use crawlwire_progress::store::{Act, ErrorFilter, JobFilter, RedriveFilter, Rejection};
 use crawlwire_progress::view::{ErrorRow, JobView};
 use crawlwire_progress::{Arrow, Op, Outcome, State, Timestamp, TreeStatus};
 
@@ -186,7 +186,7 @@ pub(crate) async fn old_trees_and_errors_are_pruned(kit: Kit) {
         more: false,
     };
     assert_eq!(kit.commit(prune(before)).await, pruned(3, 1));
-    assert_eq!(kit.store.errors(ALL).await.unwrap().items.len(), 2);
+    assert_eq!(kit.store.errors(ErrorFilter::default(), ALL).await.unwrap().items.len(), 2);
     assert_eq!(kit.store.job(&trees[0][0].public_id).await.unwrap(), None);
     assert_eq!(kit.view(&trees[1][0]).await.state, State::Completed);
     kit.pass(Duration::from_secs(3600));
@@ -276,7 +276,7 @@ pub(crate) async fn places_are_kept_once_and_seen_by_accounts(kit: Kit) {
     // Found once more, under another name, by another account as well.
     let mut renamed = discover(root.key, &holder, "y", &["a"]);
     if let Op::Discover { items, .. } = &mut renamed {
-        items[0].1.entity_name = "renamed".to_owned();
+        items[0].item.entity_name = "renamed".to_owned();
     }
     let theirs = discover(foreign.key, &foreign_holder, "z", &["b", "c"]);
     let outcomes = kit.together(vec![renamed, theirs]).await;

@@ -1,7 +1,7 @@
 //! Many jobs: discoveries, limits, lists.
 
 use crawlwire_progress::discovery::{Budget, Verdict};
-use crawlwire_progress::store::{JobFilter, Paging, Rejection};
+use crawlwire_progress::store::{ErrorFilter, JobFilter, Paging, Rejection};
 use crawlwire_progress::view::ErrorRow;
 use crawlwire_progress::{Op, Outcome, State, Timestamp};
 
@@ -120,7 +120,7 @@ pub(crate) async fn lists_are_paged_and_filtered(kit: Kit) {
     let with = |states: &[State], account: Option<&str>| JobFilter {
         states: states.to_vec(),
         account_id: account.map(str::to_owned),
-        parent: None,
+        ..JobFilter::default()
     };
     let id = |at: usize| jobs[at].public_id.clone();
     let (a, b) = ("x-a".to_owned(), "x-b".to_owned());
@@ -198,7 +198,7 @@ pub(crate) async fn histories_and_errors_are_paged(kit: Kit) {
         message: "a\u{7}b".to_owned(),
     };
     kit.commit(Op::RecordErrors(vec![error(1), error(2), error(3)])).await;
-    let newest = kit.store.errors(Paging { limit: 2, after: None }).await.unwrap();
+    let newest = kit.store.errors(ErrorFilter::default(), Paging { limit: 2, after: None }).await.unwrap();
     let codes: Vec<_> = newest.items.iter().map(|error| error.code.as_str()).collect();
     assert_eq!(codes, ["code-3", "code-2"]);
     assert_eq!(newest.items[1].job, Some(job.public_id.clone()));
@@ -207,6 +207,6 @@ pub(crate) async fn histories_and_errors_are_paged(kit: Kit) {
         limit: 2,
         after: newest.next,
     };
-    let last = kit.store.errors(last).await.unwrap();
+    let last = kit.store.errors(ErrorFilter::default(), last).await.unwrap();
     assert_eq!((last.items.len(), last.next), (1, None));
 }

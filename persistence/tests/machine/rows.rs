@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crawlwire_progress::admit::Gate;
 use crawlwire_progress::job::{JobLimits, Tree};
-use crawlwire_progress::store::NewJob;
+use crawlwire_progress::store::{Found, NewJob};
 use crawlwire_progress::view::{JobSpec, JobView};
 use crawlwire_progress::{Arrow, PauseReason, State, Timestamp, Want};
 use crawlwire_protocol::AccessToken;
@@ -12,8 +12,9 @@ use crawlwire_protocol::message::{DiscoveredJob, JobType};
 use proptest::prop_assert_eq;
 
 use crate::machine::model::Job;
-use crate::machine::step::{Door, JobNo, SessionNo, Submission};
+use crate::machine::step::{Door, Item, JobNo, SessionNo, Submission};
 use crate::machine::store::Checked;
+use crate::machine::sums::weight;
 use crate::machine::world::{Target, World};
 
 /// What is compared of a job.
@@ -117,18 +118,24 @@ pub(crate) fn new_job(new: &Submission, run_at: Option<Timestamp>) -> NewJob {
         resume: new.resume,
         run_at,
         limits: new.limits,
+        weight: weight(new.job),
         ..NewJob::new(job_name(new.job), account_name(new.account), spec)
     }
 }
 
-pub(crate) fn found(entity: u8, priority: f64) -> DiscoveredJob {
-    DiscoveredJob {
+pub(crate) fn found((no, entity, priority): &Item) -> Found {
+    let item = DiscoveredJob {
         job_type: JobType::CrawlProject,
         entity_id: entity.to_string(),
         namespace_path: format!("group/{entity}"),
         entity_name: entity.to_string(),
-        priority,
+        priority: *priority,
         estimated_size: None,
+    };
+    Found {
+        public_id: job_name(*no),
+        item,
+        weight: weight(*no),
     }
 }
 

@@ -172,10 +172,7 @@ impl<S: Server> Engine<S> {
             Step::Discover(job, _, items) => Op::Discover {
                 parent: self.key(*job),
                 holder,
-                items: items
-                    .iter()
-                    .map(|item| (job_name(item.0), found(item.1, item.2)))
-                    .collect(),
+                items: items.iter().map(found).collect(),
             },
             Step::Report(job, _, n) => Op::Progress(vec![(self.key(*job), holder.lease(), progress(*n))]),
             Step::Renew(sessions, _) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::sums::{ScopeSum, Sum, Totals, TreeMilestone, TreeView};
 use crawlwire_progress::track::{Milestones, Tracker};
+use crawlwire_progress::weight::{Size, Weighed};
 use crawlwire_progress::{JobKey, State, Store, Timestamp, TreeStatus};
 use crawlwire_protocol::message::{JobProgress, ProgressData};
 use proptest::{prop_assert, prop_assert_eq};
@@ -41,15 +42,31 @@ fn said(n: i64) -> (u32, u32, bool) {
     (found, u32::try_from(n * 31 % 53).unwrap().min(found), n % 3 == 0)
 }
 
-/// What the report adds to the sum of a tree.
-fn worth(n: i64) -> Sum {
+/// Items that a job is expected to be when it is made; of some nobody can say.
+pub(crate) fn weight(no: JobNo) -> u64 {
+    u64::from(no * 13 % 4) * 25
+}
+
+/// What these jobs weigh together, and how many do.
+pub(crate) fn weighed(jobs: impl Iterator<Item = JobNo>) -> Weighed {
+    let weights: Vec<_> = jobs.map(weight).filter(|weight| *weight > 0).collect();
+    Weighed {
+        jobs: weights.len() as u64,
+        items: weights.iter().sum(),
+    }
+}
+
+/// What the report of a job adds to the sum of a tree.
+fn worth(no: JobNo, n: i64) -> Sum {
     let (found, done, open) = said(n);
     let reserve = if open { (found / 10).max(1) } else { 0 };
+    let least = if open { weight(no) } else { 0 };
     Sum {
         jobs_reported: 1,
         done: done.into(),
-        expected: (found + reserve).into(),
+        expected: u64::from(found + reserve).max(least),
         open_jobs: open.into(),
+        weighed: weighed([no].into_iter()),
     }
 }
 
@@ -74,26 +91,35 @@ impl World {
 
     fn sum(&self, root: JobNo) -> ScopeSum {
         let jobs: Vec<_> = self.jobs.values().filter(|job| job.root == root).collect();
-        let newest = jobs.iter().filter_map(|job| job.newest());
+        let newest = jobs.iter().filter_map(|job| Some((job.no, job.newest()?.1)));
+        let size = Size {
+            jobs: jobs.len() as u64,
+            weighed: weighed(jobs.iter().map(|job| job.no)),
+        };
         ScopeSum {
             trees: 1,
-            jobs: jobs.len() as u64,
-            sum: newest.fold(Sum::default(), |sum, (_, n)| sum + worth(n)),
+            size,
+            sum: newest.fold(Sum::default(), |sum, (no, n)| sum + worth(no, n)),
         }
     }
 
     /// Milestones that the tree of a job has come to, each told once.
     pub(crate) fn pass_milestones(&mut self, no: JobNo) -> Vec<(JobNo, u8)> {
         let root = self.jobs[&no].root;
-        let ScopeSum { jobs, sum, .. } = self.sum(root);
+        let ScopeSum { sum, .. } = self.sum(root);
         let whole = self.jobs[&root].tree_status == TreeStatus::Completed;
         let reported = sum.jobs_reported;
-        let silent = jobs - reported;
-        // The mean of those that have reported, for each of the others.
-        let (done, all) = (
-            sum.done * reported,
-            sum.expected * reported + silent * sum.expected.max(reported),
-        );
+        let silent = self
+            .jobs
+            .values()
+            .filter(|job| job.root == root && job.newest().is_none());
+        // What each of the others weighs, or else the mean of those that have reported.
+        let mean = sum.expected.max(reported);
+        let silent = silent.map(|job| match weight(job.no) {
+            0 => mean,
+            weight => weight * reported,
+        });
+        let (done, all) = (sum.done * reported, sum.expected * reported + silent.sum::<u64>());
         let reached = self.jobs[&root].reached;
         let is_passed = |percent: u64| whole || (percent < 100 && done * 100 >= all * percent);
         let passed: Vec<u8> = [25, 50, 75, 90, 100]
@@ -138,7 +164,7 @@ pub(crate) async fn compare_totals(world: &World, store: &dyn Store) -> Checked 
     prop_assert_eq!(fleet, all);
     for (kept, expected) in [(accounts, by_account), (hosts, by_host)] {
         prop_assert!(
-            kept.is_sorted_by_key(|(_, scope)| std::cmp::Reverse(scope.jobs)),
+            kept.is_sorted_by_key(|(_, scope)| std::cmp::Reverse(scope.size.jobs)),
             "{:?}",
             kept
         );

@@ -4,6 +4,7 @@ use crawlwire_progress::job::Tree;
 use crawlwire_progress::{State, TreeStatus};
 
 use crate::machine::model::Job;
+use crate::machine::sums::weighed;
 use crate::machine::world::World;
 
 impl World {
@@ -16,13 +17,12 @@ impl World {
             .collect();
         let count = |meant: &dyn Fn(&Job) -> bool| children.iter().filter(|child| meant(child)).count() as i64;
         let is_root = job.parent.is_none();
-        let below = self
-            .jobs
-            .values()
-            .filter(|other| is_root && other.root == job.no && other.no != job.no);
+        let whole = self.jobs.values().filter(|other| is_root && other.root == job.no);
+        let whole: Vec<_> = whole.map(|other| other.no).collect();
         Tree {
             children: children.len() as i64,
-            jobs: below.count() as i64,
+            jobs: whole.iter().filter(|no| **no != job.no).count() as i64,
+            weighed: weighed(whole.into_iter()),
             open_children: count(&|child| child.tree_status == TreeStatus::Open),
             failed_children: count(&|child| matches!(child.tree_status, TreeStatus::Failed | TreeStatus::Cancelled)),
             status: job.tree_status,

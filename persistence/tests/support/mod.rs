@@ -10,7 +10,9 @@ use crawlwire_persistence::testing::{ManualClock, TestDatabase};
 use crawlwire_persistence::{Database, SqlStore};
 use crawlwire_progress::admit::Capabilities;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{Act, Ending, Holder, NewInstance, NewJob, NewSession, Opened, ReadyQuery, Said};
+use crawlwire_progress::store::{
+    Act, Ending, Found, Holder, NewInstance, NewJob, NewSession, Opened, ReadyQuery, Said,
+};
 use crawlwire_progress::track::{self, Tracker};
 use crawlwire_progress::view::{JobSpec, JobView, ReadyJob};
 use crawlwire_progress::{Arrow, Epoch, Fact, Fence, JobKey, Op, Outcome, Policy, SessionKey, SessionRef, Store};
@@ -431,7 +433,11 @@ pub(crate) fn discover(parent: JobKey, holder: &Holder, prefix: &str, entities: 
             priority: 1.0,
             estimated_size: None,
         };
-        (format!("{prefix}-{entity}"), item)
+        Found {
+            public_id: format!("{prefix}-{entity}"),
+            item,
+            weight: 0,
+        }
     });
     Op::Discover {
         parent,

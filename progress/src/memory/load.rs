@@ -9,7 +9,6 @@ use crate::ids::{AccountKey, JobKey, Timestamp};
 use crate::job::{PauseReason, State, TreeStatus};
 use crate::plan::{
     AccountCounts, Credential, KeptReport, LoadedJob, Needs, Selected, Selection, Snapshot, Tokens, TreeProgress,
-    all_jobs,
 };
 use crate::policy::Policy;
 use crate::store::{RedriveFilter, SELECTED_MAX, SWEEP_MAX};
@@ -66,6 +65,7 @@ impl Tables {
                     .map(|(place, (_, token))| (place, token))
                     .collect(),
             ),
+            once: self.submitted_once(),
             web_app_job_ids: self
                 .jobs
                 .values()
@@ -100,13 +100,21 @@ impl Tables {
         }
     }
 
+    fn submitted_once(&self) -> BTreeMap<String, (i64, String)> {
+        let kept = |row: &JobRow| {
+            let once = row.once.as_ref()?;
+            Some((once.key.clone(), (once.fingerprint, row.loaded.public_id.clone())))
+        };
+        self.jobs.values().filter_map(kept).collect()
+    }
+
     fn kept_report(&self, key: JobKey) -> Option<KeptReport> {
         let report = self.progress.get(&key)?;
         Some(KeptReport {
             attempt: report.attempt,
             n: report.n,
             updated_at: report.updated_at,
-            sum: Some(Sum::of(report.work())),
+            sum: Some(Sum::of(report.work(), self.jobs.get(&key)?.loaded.weight)),
         })
     }
 
@@ -117,8 +125,8 @@ impl Tables {
         let kept = |root: JobKey| {
             let row = self.jobs.get(&root)?;
             let tree = self.trees.get(&root).map(|(tree, _)| *tree).unwrap_or_default();
-            let jobs = all_jobs(row.loaded.tree.jobs);
-            Some((root, TreeProgress { jobs, ..tree }))
+            let size = row.loaded.tree.size();
+            Some((root, TreeProgress { size, ..tree }))
         };
         roots.into_iter().filter_map(kept).collect()
     }

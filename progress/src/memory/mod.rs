@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crawlwire_protocol::AccessToken;
+use crawlwire_protocol::message::JobType;
 
 use self::tables::Tables;
 use crate::admit::ClosedGate;
@@ -20,13 +21,16 @@ use crate::plan::{Needs, Plan, plan};
 use crate::policy::Policy;
 use crate::retry::chance;
 use crate::store::{
-    BoxFuture, Committed, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, TOKENS_MAX, Ticket,
+    BoxFuture, Committed, ErrorFilter, JobFilter, Op, Outcome, Paging, ReadyQuery, Store, StoreError, TOKENS_MAX,
+    Ticket, WATCHES_MAX, Watch,
 };
 use crate::sums::{Totals, TreeView};
 use crate::track::{History, Tracker};
 use crate::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
+    ReadyJob, SessionView, StateCounts,
 };
+use crate::weight::TypeHistory;
 
 /// Tells the time. The store has no clock of its own.
 pub type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -111,6 +115,29 @@ impl Store for MemoryStore {
         })
     }
 
+    /// Several routers may stand over one.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn watched_elsewhere<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Result<Vec<Watch>, StoreError>> {
+        Box::pin(async move {
+            let now = (self.clock)();
+            let mut watched = BTreeMap::<String, Timestamp>::new();
+            for ((by, job), until) in &self.tables().watches {
+                if by != server && *until > now {
+                    let longest = watched.entry(job.clone()).or_insert(*until);
+                    *longest = (*until).max(*longest);
+                }
+            }
+            let watched = watched.into_iter().take(WATCHES_MAX + 1).map(|(job, until)| Watch {
+                job: Some(job).filter(|job| !job.is_empty()),
+                lasts: until.since(now),
+            });
+            Ok(watched.collect())
+        })
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
@@ -130,25 +157,39 @@ impl Store for MemoryStore {
         })
     }
 
+    fn views(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, JobView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let found = jobs.iter().filter_map(|job| tables.jobs.get(job));
+            Ok(found.map(|row| (row.loaded.job.key, tables.view(row))).collect())
+        })
+    }
+
     fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
         Box::pin(async move {
             let tables = self.tables();
-            let views = tables
-                .jobs
-                .values()
-                .rev()
-                .map(|row| (row.loaded.lineage.parent, tables.view(row)));
-            let fits = |parent: Option<JobKey>, view: &JobView| {
-                (filter.states.is_empty() || filter.states.contains(&view.state))
-                    && filter
-                        .account_id
-                        .as_ref()
-                        .is_none_or(|account| *account == view.account_id)
-                    && (filter.parent.is_none() || filter.parent == parent)
-                    && paging.after.is_none_or(|after| view.key.0 < after)
-            };
-            let views = views.filter(|(parent, view)| fits(*parent, view)).map(|(_, view)| view);
+            let newest = tables.jobs.values().rev();
+            let newest = newest.filter(|row| paging.after.is_none_or(|after| row.loaded.job.key.0 < after));
+            let views = newest.filter_map(|row| {
+                let (view, lineage) = (tables.view(row), &row.loaded.lineage);
+                filter.fits(&view, lineage.parent, lineage.root).then_some(view)
+            });
             Ok(page(views, |view| view.key.0, paging.limit))
+        })
+    }
+
+    fn tree(&self, top: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let mut below = BTreeSet::from([top]);
+            // A parent comes before its children.
+            let rows = tables.jobs.range(top..).map(|(_, row)| row).filter(|row| {
+                let key = row.loaded.job.key;
+                let parent = row.loaded.lineage.parent;
+                key == top || (parent.is_some_and(|parent| below.contains(&parent)) && below.insert(key))
+            });
+            let rows = rows.filter(|row| paging.after.is_none_or(|after| row.loaded.job.key.0 > after));
+            Ok(page(rows.map(|row| tables.view(row)), |view| view.key.0, paging.limit))
         })
     }
 
@@ -159,6 +200,15 @@ impl Store for MemoryStore {
                 *counts.entry(row.loaded.job.state).or_default() += 1;
             }
             Ok(counts)
+        })
+    }
+
+    fn oldest_queued(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let mut rows = tables.jobs.values();
+            let oldest = rows.find(|row| row.loaded.job.state == State::Queued);
+            Ok(oldest.map(|row| tables.view(row).created_at))
         })
     }
 
@@ -177,8 +227,49 @@ impl Store for MemoryStore {
         })
     }
 
+    fn feed_end(&self) -> BoxFuture<'_, Result<FeedCursor, StoreError>> {
+        Box::pin(async move { Ok(FeedCursor(self.tables().last_event)) })
+    }
+
+    fn feed(&self, after: FeedCursor, limit: usize) -> BoxFuture<'_, Result<Feed, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let behind = tables.events.iter().filter(|(_, event)| event.id > after.0);
+            let items: Vec<_> = behind.filter_map(|event| tables.feed_item(event)).take(limit).collect();
+            let next = items.last().map_or(after, |item| FeedCursor(item.event.id));
+            Ok(Feed { items, next })
+        })
+    }
+
+    fn progress_elsewhere<'a>(
+        &'a self,
+        server: &'a str,
+        after: (Timestamp, JobKey),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<HeardElsewhere>, StoreError>> {
+        Box::pin(async move {
+            let mut heard = self.tables().heard_elsewhere(server, after);
+            heard.truncate(limit);
+            Ok(heard)
+        })
+    }
+
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
         Box::pin(async move { Ok(self.tables().progress.get(&job).map(|report| Tracker::clone(report))) })
+    }
+
+    fn trackers(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, Tracker>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let reports = jobs
+                .into_iter()
+                .filter_map(|job| Some((job, tables.progress.get(&job)?)));
+            let without_course = |report: &Tracker| Tracker {
+                history: History::default(),
+                ..report.clone()
+            };
+            Ok(reports.map(|(job, report)| (job, without_course(report))).collect())
+        })
     }
 
     fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
@@ -204,6 +295,10 @@ impl Store for MemoryStore {
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
         Box::pin(async move { Ok(self.tables().totals()) })
+    }
+
+    fn type_history(&self) -> BoxFuture<'_, Result<BTreeMap<JobType, TypeHistory>, StoreError>> {
+        Box::pin(async move { Ok(self.tables().type_history()) })
     }
 
     fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
@@ -310,6 +405,40 @@ impl Store for MemoryStore {
         Box::pin(async move { Ok(self.tables().tokens.get(&token).cloned()) })
     }
 
+    fn accounts(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AccountView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let mut accounts: Vec<_> = tables.accounts.iter().collect();
+            accounts.sort_by_key(|(_, key)| std::cmp::Reverse(**key));
+            accounts.retain(|(_, key)| paging.after.is_none_or(|after| key.0 < after));
+            let views = accounts.into_iter().map(|(name, key)| tables.account_view(name, *key));
+            Ok(page(views, |view| view.key.0, paging.limit))
+        })
+    }
+
+    fn account<'a>(&'a self, account_id: &'a str) -> BoxFuture<'a, Result<Option<AccountView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let found = tables.accounts.get(account_id);
+            Ok(found.map(|key| tables.account_view(account_id, *key)))
+        })
+    }
+
+    fn credentials(
+        &self,
+        account: AccountKey,
+        paging: Paging,
+    ) -> BoxFuture<'_, Result<Page<CredentialView>, StoreError>> {
+        Box::pin(async move {
+            let tables = self.tables();
+            let own = tables.credentials.iter().filter(|((of, _), _)| *of == account);
+            let mut views: Vec<_> = own.map(|((_, host), kept)| tables.credential_view(host, kept)).collect();
+            views.sort_by_key(|view| std::cmp::Reverse(view.key));
+            views.retain(|view| paging.after.is_none_or(|after| view.key.0 < after));
+            Ok(page(views.into_iter(), |view| view.key.0, paging.limit))
+        })
+    }
+
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
         Box::pin(async move {
             let now = (self.clock)();
@@ -350,14 +479,14 @@ impl Store for MemoryStore {
         })
     }
 
-    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
+    fn errors(&self, filter: ErrorFilter, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
         Box::pin(async move {
             let tables = self.tables();
             let newest = tables
                 .errors
                 .iter()
                 .rev()
-                .filter(|error| paging.after.is_none_or(|after| error.id < after));
+                .filter(|error| paging.after.is_none_or(|after| error.id < after) && filter.fits(error));
             Ok(page(newest.cloned(), |error| error.id, paging.limit))
         })
     }

@@ -17,8 +17,12 @@ impl Tables {
         self.gates
             .retain(|gate| plan.closings.iter().all(|closed| closed.gate != gate.gate));
         self.gates.extend(plan.closings);
+        self.accounts_since
+            .extend(plan.new_accounts.iter().map(|(key, _)| (*key, now)));
         self.accounts
             .extend(plan.new_accounts.into_iter().map(|(key, name)| (name, key)));
+        self.credentials_since
+            .extend(plan.credentials.iter().map(|write| (write.key, now)));
         plan.credentials.into_iter().for_each(|it| self.keep_credential(it));
         for (session, new) in plan.new_sessions {
             let row = SessionRow {
@@ -53,7 +57,8 @@ impl Tables {
             }
         }
         plan.events.into_iter().for_each(|it| self.add_event(it, now));
-        self.progress.extend(plan.progress);
+        let reports = plan.progress.into_iter();
+        self.progress.extend(reports.map(|(job, report)| (job, report.tracker)));
         for ((job, attempt), tracker) in plan.histories {
             self.histories.insert((job, attempt), tracker.history.clone());
             self.histories
@@ -88,6 +93,10 @@ impl Tables {
             });
         }
         plan.areas.into_iter().for_each(|it| self.add_area(it, now));
+        if !plan.watches.is_empty() {
+            self.watches.extend(plan.watches);
+            self.watches.retain(|_, until| *until > now);
+        }
         for (job, _) in plan.deleted {
             self.jobs.remove(&job);
             self.progress.remove(&job);
@@ -172,8 +181,9 @@ impl Tables {
     }
 
     fn add_event(&mut self, event: NewEvent, at: Timestamp) {
+        self.last_event += 1;
         let view = EventView {
-            id: self.events.last().map_or(1, |(_, last)| last.id + 1),
+            id: self.last_event,
             at,
             arrows: event.arrows.iter().map(|arrow| arrow.as_str().to_owned()).collect(),
             state: event.state,

@@ -1,5 +1,7 @@
 //! What people do: to jobs, to many of them, and to gates. Whatever had an effect is audited.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::batch::Batch;
@@ -12,15 +14,7 @@ use crate::store::{Act, Fact, GATES_MAX, Outcome, RedriveFilter, Rejection};
 
 impl Batch<'_> {
     pub(super) fn act(&mut self, key: JobKey, act: Act, by: String) -> Outcome {
-        let taken = match act {
-            Act::Cancel => self.wish(key, Want::Cancel),
-            Act::Pause => self.wish(key, Want::Pause),
-            Act::Resume => self.take(key, Event::Resume, None).map(|fact| vec![fact]),
-            Act::Retry => self.take(key, Event::Retry, None).map(|fact| vec![fact]),
-            Act::Redrive => self.take(key, Event::Redrive, None).map(|fact| vec![fact]),
-            Act::SetPriority(value) => self.take(key, Event::SetPriority(value), None).map(|fact| vec![fact]),
-        };
-        match taken {
+        match self.do_to(key, act) {
             Ok(facts) => {
                 let detail = match act {
                     Act::SetPriority(value) => Some(json!({ "priority": value }).to_string()),
@@ -31,6 +25,31 @@ impl Batch<'_> {
                 Outcome::Acted { facts, next: None }
             }
             Err(refusal) => Outcome::Refused(refusal.into()),
+        }
+    }
+
+    pub(super) fn act_all(&mut self, keys: &[JobKey], act: Act, target: String, by: String) -> Outcome {
+        let taken = keys.iter().filter_map(|key| self.do_to(*key, act).ok());
+        let facts: Vec<_> = taken.flatten().collect();
+        if !facts.is_empty() {
+            let jobs: BTreeSet<_> = facts.iter().map(|fact| fact.job).collect();
+            let mut detail = json!({ "arrows": facts.len(), "jobs": jobs.len() });
+            if let Act::SetPriority(value) = act {
+                detail["priority"] = value.into();
+            }
+            self.audit(by, act.as_str(), target, Some(detail.to_string()));
+        }
+        Outcome::Acted { facts, next: None }
+    }
+
+    fn do_to(&mut self, key: JobKey, act: Act) -> Result<Vec<Fact>, Refusal> {
+        match act {
+            Act::Cancel => self.wish(key, Want::Cancel),
+            Act::Pause => self.wish(key, Want::Pause),
+            Act::Resume => self.take(key, Event::Resume, None).map(|fact| vec![fact]),
+            Act::Retry => self.take(key, Event::Retry, None).map(|fact| vec![fact]),
+            Act::Redrive => self.take(key, Event::Redrive, None).map(|fact| vec![fact]),
+            Act::SetPriority(value) => self.take(key, Event::SetPriority(value), None).map(|fact| vec![fact]),
         }
     }
 
@@ -209,7 +228,7 @@ impl Batch<'_> {
         }
     }
 
-    fn audit(&mut self, by: String, act: &'static str, target: String, detail: Option<String>) {
+    pub(super) fn audit(&mut self, by: String, act: &'static str, target: String, detail: Option<String>) {
         self.plan.audits.push(NewAudit {
             by,
             act,

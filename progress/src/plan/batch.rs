@@ -10,7 +10,7 @@ use crate::ids::{AccountKey, Fence, JobKey, SessionKey, Timestamp};
 use crate::job::{Arrow, Job, State};
 use crate::lifecycle::{Event, Lease, Refusal, apply};
 use crate::policy::{Guard, Policy};
-use crate::store::{Ending, Fact, Holder, NewSession, Op, Outcome};
+use crate::store::{Ending, Fact, Holder, NewSession, Op, Outcome, WATCHED_FOR, WATCHES_MAX, Watch};
 use crate::track::Tracker;
 
 /// Sessions are remembered this long after they ended, for people who look at last night.
@@ -78,6 +78,7 @@ impl Batch<'_> {
     pub(super) fn carry_out(&mut self, op: Op) -> Outcome {
         match op {
             Op::Submit(job) => self.submit(*job),
+            Op::SubmitAll(jobs) => self.submit_all(jobs),
             Op::Claim { job, session, name } => self.claim(job, session, name),
             Op::Start { job, holder } => self.moved(job, Event::Start(holder.lease()), Some(holder)),
             Op::Finish {
@@ -108,8 +109,18 @@ impl Batch<'_> {
                 self.plan.errors.extend(errors);
                 Outcome::Done
             }
+            Op::Record {
+                by,
+                act,
+                target,
+                detail,
+            } => {
+                self.audit(by, act, target, detail);
+                Outcome::Done
+            }
             Op::Confirm { job, holder } => self.moved(job, Event::Confirm(holder.lease()), Some(holder)),
             Op::Act { job, act, by } => self.act(job, act, by),
+            Op::ActAll { jobs, act, target, by } => self.act_all(&jobs, act, target, by),
             Op::CancelTree { root, after, by } => self.cancel_tree(root, after, by),
             Op::Redrive { filter, after, by } => self.redrive(filter, after, by),
             Op::Delete { root, by } => self.delete(root, by),
@@ -120,14 +131,27 @@ impl Batch<'_> {
                 by,
             } => self.close_gate(gate, until, reason, by),
             Op::OpenGate { gate, by } => self.open_gate(&gate, by),
+            Op::KeepCredential { new, by } => self.keep_credential(new, by),
             Op::CreateToken { name, role, hash, by } => self.create_token((name, role, hash), by),
             Op::RevokeToken { name, by } => self.revoke_token(name, by),
             Op::TokenUsed(token) => {
                 self.plan.used_tokens.insert(token);
                 Outcome::Done
             }
+            Op::Watch { server, watches } => self.watch(&server, watches),
             Op::Prune { jobs_before, .. } => self.prune(jobs_before),
         }
+    }
+
+    fn watch(&mut self, server: &str, watches: Vec<Watch>) -> Outcome {
+        let all = watches.len() > WATCHES_MAX;
+        for watch in watches {
+            let job = watch.job.filter(|_| !all).unwrap_or_default();
+            let until = self.now.after(watch.lasts.min(WATCHED_FOR));
+            let lease = self.plan.watches.entry((server.to_owned(), job)).or_insert(until);
+            *lease = until.max(*lease);
+        }
+        Outcome::Done
     }
 
     /// Takes an arrow and marks it. All arrows go through here.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::{DiscoveredJob, JobType};
 
 use super::batch::{Batch, runs_under, touch};
@@ -12,11 +13,37 @@ use crate::job::{Arrow, Job, State, Tree, Want};
 use crate::lifecycle::Refusal;
 use crate::policy::Guard;
 use crate::priority;
-use crate::store::{Fact, Holder, NewJob, Outcome, Rejection};
+use crate::store::{Fact, Found, Holder, NewCredential, NewJob, Outcome, Rejection};
 use crate::view::{JobSpec, JobView, Lineage};
+use crate::weight::Weighed;
 
 impl Batch<'_> {
+    /// A key that was used for something else is a mistake of whoever asks, and nothing of it is carried out.
+    pub(super) fn submit_all(&mut self, new: Vec<NewJob>) -> Outcome {
+        let reused = |new: &NewJob| matches!(self.submitted_before(new), Some(Outcome::Refused(_)));
+        if new.iter().any(reused) {
+            return Outcome::Refused(Rejection::KeyReused);
+        }
+        Outcome::SubmittedAll(new.into_iter().map(|new| self.submit(new)).collect())
+    }
+
+    /// What became of a submission with the same key.
+    fn submitted_before(&self, new: &NewJob) -> Option<Outcome> {
+        let once = new.once.as_ref()?;
+        let (fingerprint, public_id) = self.snapshot.once.get(&once.key)?;
+        Some(if *fingerprint == once.fingerprint {
+            Outcome::Repeated {
+                public_id: public_id.clone(),
+            }
+        } else {
+            Outcome::Refused(Rejection::KeyReused)
+        })
+    }
+
     pub(super) fn submit(&mut self, new: NewJob) -> Outcome {
+        if let Some(outcome) = self.submitted_before(&new) {
+            return outcome;
+        }
         let waiting = self.snapshot.backlog.saturating_add_signed(self.plan.backlog_change);
         if waiting >= self.policy.queued_jobs_max {
             return Outcome::Refused(Rejection::QueueFull {
@@ -32,6 +59,10 @@ impl Batch<'_> {
         self.snapshot
             .web_app_job_ids
             .insert(web_app_job_id.clone(), new.public_id.clone());
+        if let Some(once) = &new.once {
+            let submitted = (once.fingerprint, new.public_id.clone());
+            self.snapshot.once.insert(once.key.clone(), submitted);
+        }
         let key = JobKey(self.fresh_key());
         let account = self.account(&new.account_id);
         let credential = self.credential(account, &new);
@@ -61,13 +92,15 @@ impl Batch<'_> {
             public_id: new.public_id,
             web_app_job_id,
             spec: new.spec,
+            weight: new.weight,
+            once: new.once,
         };
         let view = submitted_view(&row, new.account_id, self.now);
         self.insert(row, Arrow::Submit, None);
         Outcome::Submitted(Box::new(view))
     }
 
-    pub(super) fn discover(&mut self, parent: JobKey, holder: &Holder, items: Vec<(String, DiscoveredJob)>) -> Outcome {
+    pub(super) fn discover(&mut self, parent: JobKey, holder: &Holder, items: Vec<Found>) -> Outcome {
         let Some(loaded) = self.snapshot.jobs.get(&parent) else {
             return Outcome::Refused(Refusal::NotFound.into());
         };
@@ -77,8 +110,9 @@ impl Batch<'_> {
         let parent = loaded.clone();
         let verdicts: Vec<_> = items
             .into_iter()
-            .map(|(public_id, item)| {
-                if let Some(area) = area(&parent, &item) {
+            .map(|found| {
+                let item = &found.item;
+                if let Some(area) = area(&parent, item) {
                     self.see(area);
                 }
                 let identity = child_identity(&parent, item.job_type, &item.entity_id);
@@ -92,8 +126,9 @@ impl Batch<'_> {
                     return (Verdict::OverBudget(budget), None);
                 }
                 self.snapshot.identities.insert(identity.clone());
-                let fact = self.child(&parent, public_id, item, identity, holder);
-                self.count_child(&parent);
+                let weight = found.weight;
+                let fact = self.child(&parent, found, identity, holder);
+                self.count_child(&parent, weight);
                 (Verdict::Accepted, Some(fact))
             })
             .collect();
@@ -122,14 +157,12 @@ impl Batch<'_> {
         }
     }
 
-    fn child(
-        &mut self,
-        parent: &LoadedJob,
-        public_id: String,
-        item: DiscoveredJob,
-        identity: String,
-        holder: &Holder,
-    ) -> Fact {
+    fn child(&mut self, parent: &LoadedJob, found: Found, identity: String, holder: &Holder) -> Fact {
+        let Found {
+            public_id,
+            item,
+            weight,
+        } = found;
         let key = JobKey(self.fresh_key());
         let spec = JobSpec {
             entity_id: Some(item.entity_id),
@@ -156,23 +189,28 @@ impl Batch<'_> {
             },
             spec,
             public_id,
+            weight,
+            once: None,
         };
         self.insert(row, Arrow::Discover, Some(holder.name.clone()))
     }
 
-    /// The parent runs, so its tree is open already and nothing above it changes but the number of jobs.
-    fn count_child(&mut self, parent: &LoadedJob) {
-        let mut change = |key, change: fn(&mut Tree)| {
+    /// The parent runs, so its tree is open already and nothing above it changes but how large it is.
+    fn count_child(&mut self, parent: &LoadedJob, weight: u64) {
+        let mut change = |key, change: &dyn Fn(&mut Tree)| {
             if let Some(loaded) = self.snapshot.jobs.get_mut(&key) {
                 touch(&mut self.touched, key, (loaded.job.state, loaded.job.fence));
                 change(&mut loaded.tree);
             }
         };
-        change(parent.job.key, |tree| {
+        change(parent.job.key, &|tree| {
             tree.children += 1;
             tree.open_children += 1;
         });
-        change(parent.lineage.root, |tree| tree.jobs += 1);
+        change(parent.lineage.root, &|tree| {
+            tree.jobs += 1;
+            tree.weighed = tree.weighed + Weighed::of(weight);
+        });
     }
 
     fn insert(&mut self, row: NewJobRow, arrow: Arrow, session: Option<Arc<str>>) -> Fact {
@@ -214,12 +252,38 @@ impl Batch<'_> {
 
     fn credential(&mut self, account: AccountKey, new: &NewJob) -> Option<CredentialKey> {
         let place = (new.account_id.clone(), new.spec.host.clone());
-        let known = self.snapshot.credentials.get(&place).copied();
-        let Some(token) = new.access_token.as_ref().filter(|token| !token.is_empty()) else {
-            return known.map(|credential| credential.key);
+        match new.access_token.as_ref().filter(|token| !token.is_empty()) {
+            Some(token) => Some(self.write_token(account, place, token.clone()).0),
+            None => self.snapshot.credentials.get(&place).map(|credential| credential.key),
+        }
+    }
+
+    /// A token that is forgotten is an empty one: jobs go on pointing to its row.
+    pub(super) fn keep_credential(&mut self, new: NewCredential, by: String) -> Outcome {
+        let place = (new.account_id, new.host);
+        let target = format!("{} {}", place.0, place.1);
+        let (act, token) = match new.token.filter(|token| !token.is_empty()) {
+            Some(token) => ("set_credential", token),
+            None if self.snapshot.credentials.contains_key(&place) => ("remove_credential", AccessToken::new("")),
+            None => return Outcome::Refused(Rejection::NoSuchCredential),
         };
-        if let Some(known) = known.filter(|_| self.snapshot.tokens.0.get(&place) == Some(token)) {
-            return Some(known.key);
+        let account = self.account(&place.0);
+        if self.write_token(account, place, token).1 {
+            self.audit(by, act, target, None);
+        }
+        Outcome::Done
+    }
+
+    /// Says whether it is another token than before.
+    fn write_token(
+        &mut self,
+        account: AccountKey,
+        place: (String, String),
+        token: AccessToken,
+    ) -> (CredentialKey, bool) {
+        let known = self.snapshot.credentials.get(&place).copied();
+        if let Some(known) = known.filter(|_| self.snapshot.tokens.0.get(&place) == Some(&token)) {
+            return (known.key, false);
         }
         let written = |known: &Credential| self.plan.credentials.iter().any(|write| write.key == known.key);
         let credential = match known {
@@ -234,18 +298,20 @@ impl Batch<'_> {
                 version: 1,
             },
         };
-        self.open_by_token(&new.account_id, &new.spec.host);
-        self.snapshot.tokens.0.insert(place.clone(), token.clone());
-        self.snapshot.credentials.insert(place, credential);
+        if !token.is_empty() {
+            self.open_by_token(&place.0, &place.1);
+        }
         self.plan.credentials.retain(|write| write.key != credential.key);
         self.plan.credentials.push(CredentialWrite {
             key: credential.key,
             account,
-            host: new.spec.host.clone(),
+            host: place.1.clone(),
             version: credential.version,
             token: token.clone(),
         });
-        Some(credential.key)
+        self.snapshot.tokens.0.insert(place.clone(), token);
+        self.snapshot.credentials.insert(place, credential);
+        (credential.key, true)
     }
 }
 
@@ -303,7 +369,7 @@ fn submitted_view(row: &NewJobRow, account_id: String, now: Timestamp) -> JobVie
         attempt: 0,
         failures: 0,
         misses: 0,
-        tree: Tree::NEW,
+        tree: row.tree(),
         resume: row.job.resume,
         want: None,
         limits: row.job.limits,

@@ -13,6 +13,7 @@ mod batch;
 mod create;
 mod needs;
 mod report;
+mod secret;
 mod session;
 mod tree;
 
@@ -20,20 +21,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::message::JobType;
 
 pub use self::batch::plan;
 pub use self::needs::{Needs, Selected, Selection};
-pub(crate) use self::report::all_jobs;
+pub use self::secret::{CredentialWrite, NewToken, Tokens};
 use crate::admit::ClosedGate;
 use crate::discovery::identity;
 use crate::ids::{AccountKey, CredentialKey, Epoch, Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
 use crate::job::{Arrow, Job, State, Tree};
-use crate::store::{NewSession, Op, Outcome, OwnLease, RefusedNumbers};
+use crate::store::{NewSession, Once, Op, Outcome, OwnLease, RefusedNumbers};
 use crate::sums::Sum;
 use crate::track::Tracker;
 use crate::view::{ErrorRow, JobSpec, Lineage};
+use crate::weight::{Size, Weighed};
 
 /// A job as it was loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,8 @@ pub struct LoadedJob {
     pub lineage: Lineage,
     /// What it says of everything below it.
     pub tree: Tree,
+    /// What it was expected to be when it was made, in items; 0 if nobody could say.
+    pub weight: u64,
 }
 
 impl LoadedJob {
@@ -143,16 +146,6 @@ pub struct Credential {
     pub version: i64,
 }
 
-/// Tokens by account and host. Only compared: one that is submitted again unchanged is no news.
-#[derive(Clone, Default)]
-pub struct Tokens(pub BTreeMap<(String, String), AccessToken>);
-
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{} tokens", self.0.len())
-    }
-}
-
 /// The report that is stored of a job, as far as sums depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptReport {
@@ -175,8 +168,8 @@ pub struct TreeProgress {
     pub reached: u8,
     /// Whether something of the tree is still to be done.
     pub is_open: bool,
-    /// Jobs of the tree, the root among them. If the root is loaded, that one knows better.
-    pub jobs: u64,
+    /// How large the tree is. If the root is loaded, that one knows better.
+    pub size: Size,
 }
 
 /// The loaded rows.
@@ -200,6 +193,8 @@ pub struct Snapshot {
     pub credentials: BTreeMap<(String, String), Credential>,
     /// Their tokens, as far as they can be read.
     pub tokens: Tokens,
+    /// Keys of submissions that are taken, with the fingerprint and the public id of the job that has each.
+    pub once: BTreeMap<String, (i64, String)>,
     /// Names of the web app that are taken, with the public id of the job that has each.
     pub web_app_job_ids: BTreeMap<String, String>,
     /// Identities that exist.
@@ -238,7 +233,8 @@ impl Snapshot {
                 Op::Discover { parent, items, .. } => {
                     let Some(parent) = self.jobs.get(parent) else { continue };
                     let found = items.iter();
-                    identities.extend(found.map(|(_, item)| child_identity(parent, item.job_type, &item.entity_id)));
+                    identities
+                        .extend(found.map(|found| child_identity(parent, found.item.job_type, &found.item.entity_id)));
                 }
                 Op::Said { ops, .. } => self.add_identities(ops, identities),
                 _ => {}
@@ -268,6 +264,32 @@ pub struct NewJobRow {
     pub identity: String,
     /// Its lane, see [`priority::lane`](crate::priority::lane).
     pub lane: i64,
+    /// What it is expected to be, in items; 0 if nobody can say.
+    pub weight: u64,
+    /// By which a repeated submission is known.
+    pub once: Option<Once>,
+}
+
+impl NewJobRow {
+    /// What it says of its tree.
+    pub fn tree(&self) -> Tree {
+        match self.lineage.parent {
+            None => Tree {
+                weighed: Weighed::of(self.weight),
+                ..Tree::NEW
+            },
+            Some(_) => Tree::NEW,
+        }
+    }
+}
+
+/// A report to insert or replace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewReport {
+    /// The report.
+    pub tracker: Arc<Tracker>,
+    /// What it adds to the sum of the tree.
+    pub sum: Sum,
 }
 
 /// A job to update. The row must still be in `before`; if it is not, the batch is stale and is planned again.
@@ -350,53 +372,6 @@ pub struct NewCheckpoint {
     pub cursor: String,
 }
 
-/// A token that crawlers may show, to be inserted.
-#[derive(Clone, PartialEq, Eq)]
-pub struct NewToken {
-    /// Its row.
-    pub key: TokenKey,
-    /// Its name, unique.
-    pub name: String,
-    /// What its bearers may do.
-    pub role: String,
-    /// SHA-256 of the token, in hexadecimal.
-    pub hash: String,
-}
-
-impl std::fmt::Debug for NewToken {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter
-            .debug_struct("NewToken")
-            .field("key", &self.key)
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A token to seal and keep.
-#[derive(Clone)]
-pub struct CredentialWrite {
-    /// Its row.
-    pub key: CredentialKey,
-    /// Whose.
-    pub account: AccountKey,
-    /// For which host.
-    pub host: String,
-    /// 1 for a new row.
-    pub version: i64,
-    /// The token.
-    pub token: AccessToken,
-}
-
-impl std::fmt::Debug for CredentialWrite {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter
-            .debug_struct("CredentialWrite")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A server's return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
@@ -434,7 +409,7 @@ pub struct Plan {
     /// Events to insert.
     pub events: Vec<NewEvent>,
     /// Reports to insert or replace; each is newer than the one that is stored (by attempt, then `n`).
-    pub progress: BTreeMap<JobKey, Arc<Tracker>>,
+    pub progress: BTreeMap<JobKey, NewReport>,
     /// How attempts went, by job and attempt, to insert or replace: those that are not as they were stored.
     pub histories: BTreeMap<(JobKey, i32), Arc<Tracker>>,
     /// What trees add up to, by their roots, to insert or replace.
@@ -465,6 +440,9 @@ pub struct Plan {
     pub used_tokens: BTreeSet<TokenKey>,
     /// Places that were found; each once for an account.
     pub areas: BTreeSet<NewArea>,
+    /// What is looked at through which server, by its name and the job's public id, empty for all jobs; and until when.
+    /// To insert or replace. Where there are any, those that are over go.
+    pub watches: BTreeMap<(String, String), Timestamp>,
     /// One answer for each operation, in order.
     pub outcomes: Vec<Outcome>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::admit::Gate;
 use crate::ids::{JobKey, SessionKey, Timestamp};
 use crate::job::State;
-use crate::store::{Ending, Op, RedriveFilter};
+use crate::store::{Ending, NewJob, Op, RedriveFilter};
 
 /// What a batch of operations speaks of.
 #[derive(Debug, Default, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Needs {
     pub accounts: BTreeSet<String>,
     /// Credentials by account name and host.
     pub credentials: BTreeSet<(String, String)>,
+    /// Keys under which something may have been submitted before.
+    pub once: BTreeSet<String>,
     /// Names of the web app that must be free.
     pub web_app_job_ids: BTreeSet<String>,
     /// Whether jobs that time has something to say about are needed, with their ancestors, up to
@@ -110,15 +112,8 @@ impl Needs {
 
     fn add(&mut self, op: &Op) {
         match op {
-            Op::Submit(job) => {
-                self.accounts.insert(job.account_id.clone());
-                self.keys += 3;
-                self.backlog = true;
-                // A new token opens the gate that a bad one closed.
-                self.gates |= job.access_token.is_some();
-                self.web_app_job_ids.extend(job.web_app_job_id.clone());
-                self.credentials.insert((job.account_id.clone(), job.spec.host.clone()));
-            }
+            Op::Submit(job) => self.submission(job),
+            Op::SubmitAll(jobs) => jobs.iter().for_each(|job| self.submission(job)),
             Op::Claim { job, session, .. } => {
                 self.jobs.insert(*job);
                 self.sessions.insert(session.key);
@@ -167,11 +162,18 @@ impl Needs {
                 }
             }
             Op::Sweep => (self.sweep, self.gates, self.settles) = (true, true, true),
-            Op::Recover { .. } | Op::RecordErrors(_) | Op::TokenUsed(_) => {}
+            Op::Recover { .. } | Op::Record { .. } | Op::RecordErrors(_) | Op::TokenUsed(_) | Op::Watch { .. } => {}
             Op::CreateToken { name, .. } | Op::RevokeToken { name, .. } => {
                 self.tokens.insert(name.clone());
             }
             Op::Act { job, .. } => self.ending(*job),
+            Op::KeepCredential { new, .. } => {
+                self.accounts.insert(new.account_id.clone());
+                self.credentials.insert((new.account_id.clone(), new.host.clone()));
+                self.keys += 2;
+                self.gates = true;
+            }
+            Op::ActAll { jobs, .. } => jobs.iter().for_each(|job| self.ending(*job)),
             Op::CancelTree { root, after, .. } => {
                 self.ending(*root);
                 let (root, after) = (*root, after.unwrap_or(*root));
@@ -200,6 +202,17 @@ impl Needs {
                 self.errors_before = self.errors_before.max(Some(*errors_before));
             }
         }
+    }
+
+    fn submission(&mut self, job: &NewJob) {
+        self.accounts.insert(job.account_id.clone());
+        self.keys += 3;
+        self.backlog = true;
+        // A new token opens the gate that a bad one closed.
+        self.gates |= job.access_token.is_some();
+        self.once.extend(job.once.as_ref().map(|once| once.key.clone()));
+        self.web_app_job_ids.extend(job.web_app_job_id.clone());
+        self.credentials.insert((job.account_id.clone(), job.spec.host.clone()));
     }
 
     /// A job that may end or begin anew.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::KeptReport;
 use super::batch::Batch;
+use super::{KeptReport, NewReport};
 use crate::ids::JobKey;
 use crate::job::TreeStatus;
+use crate::policy::Guard;
 use crate::sums::{Sum, TreeMilestone, completion};
 use crate::track::Tracker;
 
@@ -22,12 +23,18 @@ impl Batch<'_> {
             Arc::make_mut(&mut report).attempt = attempt;
         }
         let before = self.snapshot.reports.get(&key).copied();
-        if before.is_some_and(|before| (before.attempt, before.n) >= (attempt, report.n)) {
+        let late = before.is_some_and(|before| (before.attempt, before.n) >= (attempt, report.n));
+        if late && self.policy.has(Guard::NewerReport) {
             return;
         }
-        let sum = Sum::of(report.work());
+        let counted = before.filter(|before| {
+            let same = before.attempt == attempt;
+            self.policy.has(if same { Guard::ReportBefore } else { Guard::AttemptBefore })
+        });
+        let counted = counted.and_then(|before| before.sum).unwrap_or_default();
+        let sum = Sum::of(report.work(), loaded.weight);
         let tree = self.snapshot.trees.entry(loaded.lineage.root).or_default();
-        tree.sum = tree.sum - before.and_then(|before| before.sum).unwrap_or_default() + sum;
+        tree.sum = tree.sum - counted + sum;
         self.counted.insert(loaded.lineage.root);
         // Whatever is added to a history is as young as the report that it is added with.
         let same = before.filter(|before| before.attempt == attempt && !last);
@@ -42,7 +49,7 @@ impl Batch<'_> {
             sum: Some(sum),
         };
         self.snapshot.reports.insert(key, kept);
-        self.plan.progress.insert(key, report);
+        self.plan.progress.insert(key, NewReport { tracker: report, sum });
     }
 
     /// The milestones that a job's tree has come to and that were not told before.
@@ -59,9 +66,9 @@ impl Batch<'_> {
             return Vec::new();
         }
         // Whoever reports is running, so if the root is not at hand, its tree is open.
-        let jobs = root.map_or(tree.jobs, |tree| all_jobs(tree.jobs));
+        let size = root.map_or(tree.size, |tree| tree.size());
         let status = root.map_or(TreeStatus::Open, |tree| tree.status);
-        let share = completion(tree.sum, jobs, status);
+        let share = completion(tree.sum, size, status);
         let passed = self.policy.milestones.passed(tree.reached, share);
         let passed: Vec<_> = passed
             .map(|percent| TreeMilestone {
@@ -91,9 +98,4 @@ impl Batch<'_> {
             }
         }
     }
-}
-
-/// The jobs of a tree, from the number of those below its root.
-pub(crate) fn all_jobs(below: i64) -> u64 {
-    u64::try_from(below).unwrap_or(0).saturating_add(1)
 }

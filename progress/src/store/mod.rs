@@ -4,6 +4,8 @@
 //! as [`plan`](crate::plan) says. Each operation's future resolves when its transaction is durable. An operation that
 //! cannot be carried out is answered with a [`Rejection`] and costs only itself.
 
+mod filter;
+mod new;
 mod op;
 mod outcome;
 mod refused;
@@ -16,20 +18,23 @@ use std::time::Duration;
 
 use crawlwire_protocol::AccessToken;
 use crawlwire_protocol::error::{Category, Classify, Severity};
+use crawlwire_protocol::message::JobType;
 
 use crate::admit::ClosedGate;
 use crate::ids::{AccountKey, CredentialKey, JobKey, SessionKey, Timestamp, TokenKey};
-use crate::job::State;
 use crate::live::AggregateProgress;
 use crate::sums::{Totals, TreeView};
 use crate::track::{History, Tracker};
 use crate::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
+    ReadyJob, SessionView, StateCounts,
 };
+use crate::weight::TypeHistory;
 
+pub use self::filter::{ErrorFilter, JobFilter, LOOKED_AT_MAX, SEARCH_CHARS_MAX};
+pub use self::new::{Found, NewCredential, NewJob, Once};
 pub use self::op::{
-    Act, Ending, GATES_MAX, Holder, NewInstance, NewJob, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter,
-    SELECTED_MAX, SWEEP_MAX,
+    Act, Ending, GATES_MAX, Holder, NewInstance, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter, SELECTED_MAX, SWEEP_MAX, WATCHED_FOR, WATCHES_MAX, Watch,
 };
 pub use self::outcome::{Fact, Opened, Outcome, OwnLease, Rejection, Said};
 pub use self::refused::{RefusedNumbers, UNTOLD_MAX};
@@ -111,17 +116,6 @@ impl Classify for StoreError {
     }
 }
 
-/// Which jobs a list shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// In one of these states; any when empty.
-    pub states: Vec<State>,
-    /// Of this account, by name.
-    pub account_id: Option<String>,
-    /// Children of this job.
-    pub parent: Option<JobKey>,
-}
-
 /// Where a list goes on, and how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paging {
@@ -166,6 +160,17 @@ pub trait Store: Send + Sync {
         Box::pin(std::future::pending())
     }
 
+    /// Whether other servers may share the database. Where none can, nothing is written for them or asked of them.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// At what somebody looks through servers other than this one, and for how long from now on that counts: all jobs
+    /// first, if they are watched, then by public id. At most one more than [`WATCHES_MAX`].
+    fn watched_elsewhere<'a>(&'a self, _server: &'a str) -> BoxFuture<'a, Result<Vec<Watch>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Whether the database answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
@@ -175,17 +180,54 @@ pub trait Store: Send + Sync {
     /// A job by its public id, or by the web app's name for it.
     fn job<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JobView>, StoreError>>;
 
-    /// Jobs, newest first.
+    /// Jobs by their rows; those that are gone are left out.
+    fn views(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, JobView>, StoreError>>;
+
+    /// Jobs, newest first. Where nothing leads to what the filter means but a look at each job, [`LOOKED_AT_MAX`] of them
+    /// are looked at for one page, and so a page may be short, or empty, and others follow all the same.
     fn jobs(&self, filter: JobFilter, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>>;
+
+    /// A job and those below it, on all levels, oldest first: a parent before its children. Pages may be short, as those of
+    /// [`jobs`](Self::jobs), unless the job is a submitted one.
+    fn tree(&self, top: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>>;
 
     /// How many jobs are in each state.
     fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>>;
 
+    /// When the oldest of the queued jobs was created.
+    fn oldest_queued(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
+
     /// The history of a job, oldest first.
     fn events(&self, job: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<EventView>, StoreError>>;
 
+    /// The present end of what happens to jobs: what is committed from here on comes behind it in the [`feed`](Self::feed).
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], too, when a transaction stays open for so long that nobody can say what is in front of it.
+    fn feed_end(&self) -> BoxFuture<'_, Result<FeedCursor, StoreError>>;
+
+    /// What happened to all jobs behind a place, through whichever server: at most `limit` items. Nothing is left out or told
+    /// twice by whoever goes on at [`Feed::next`]; a place outlasts restarts. Of a job that was deleted since nothing is
+    /// told. What is committed while another transaction is open may wait for that one, and then for one more call.
+    fn feed(&self, after: FeedCursor, limit: usize) -> BoxFuture<'_, Result<Feed, StoreError>>;
+
+    /// Stored reports about jobs that run in sessions of servers other than this one, heard after a moment; or of that
+    /// moment, by jobs with greater keys. Those heard longest ago first, at most `limit`.
+    ///
+    /// Moments are those of the clocks of the servers that heard them, and reports are stored a little later. So whoever
+    /// follows them begins some seconds before the last one again, and knows by number and attempt what is new.
+    fn progress_elsewhere<'a>(
+        &'a self,
+        server: &'a str,
+        after: (Timestamp, JobKey),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<HeardElsewhere>, StoreError>>;
+
     /// The last stored report about a job.
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>>;
+
+    /// The same of many jobs at once, but for the course of the attempts; those of which nothing was reported are left out.
+    fn trackers(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, Tracker>, StoreError>>;
 
     /// How the attempts of a job went: the newest [`HISTORIES_MAX`] of which anything was reported, the oldest first.
     fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>>;
@@ -195,6 +237,10 @@ pub trait Store: Send + Sync {
 
     /// What the trees add up to that are not over and of which something was reported.
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
+
+    /// What the newest [`HISTORY_JOBS_MAX`](crate::weight::HISTORY_JOBS_MAX) jobs were that ended well, by their types. Of
+    /// those whose counts are not kept nothing is told.
+    fn type_history(&self) -> BoxFuture<'_, Result<BTreeMap<JobType, TypeHistory>, StoreError>>;
 
     /// The running jobs that have reported, all together, as their crawlers see it; none when there are none.
     fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>>;
@@ -226,6 +272,19 @@ pub trait Store: Send + Sync {
     /// A token that crawlers may show, revoked or not.
     fn crawler_token(&self, token: TokenKey) -> BoxFuture<'_, Result<Option<CrawlerToken>, StoreError>>;
 
+    /// Accounts, newest first.
+    fn accounts(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AccountView>, StoreError>>;
+
+    /// An account by its name.
+    fn account<'a>(&'a self, account_id: &'a str) -> BoxFuture<'a, Result<Option<AccountView>, StoreError>>;
+
+    /// What is kept of an account's tokens, never the tokens, newest first.
+    fn credentials(
+        &self,
+        account: AccountKey,
+        paging: Paging,
+    ) -> BoxFuture<'_, Result<Page<CredentialView>, StoreError>>;
+
     /// Sessions that are connected or hold a lease, newest first.
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>>;
 
@@ -235,6 +294,6 @@ pub trait Store: Send + Sync {
     /// The places that an account may see, by its name, newest first.
     fn areas<'a>(&'a self, account_id: &'a str, paging: Paging) -> BoxFuture<'a, Result<Page<AreaView>, StoreError>>;
 
-    /// Logged errors, newest first.
-    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>>;
+    /// Logged errors, newest first. Pages may be short, as those of [`jobs`](Self::jobs).
+    fn errors(&self, filter: ErrorFilter, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>>;
 }

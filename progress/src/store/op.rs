@@ -1,62 +1,14 @@
 //! What a store is asked to do.
 
 use std::sync::Arc;
-
-use crawlwire_protocol::AccessToken;
-use crawlwire_protocol::message::DiscoveredJob;
+use std::time::Duration;
 
 use crate::admit::{Capabilities, Gate};
 use crate::ids::{Fence, JobKey, SessionKey, SessionRef, Timestamp, TokenKey};
-use crate::job::JobLimits;
 use crate::lifecycle::Lease;
+use crate::store::{Found, NewCredential, NewJob};
 use crate::track::Tracker;
-use crate::view::{ErrorRow, JobSpec};
-
-/// A job to be created.
-#[derive(Clone)]
-pub struct NewJob {
-    /// Its name outside, made by the caller (a UUIDv7).
-    pub public_id: String,
-    /// The web app's own name for it.
-    pub web_app_job_id: Option<String>,
-    /// The account's name; created when unknown.
-    pub account_id: String,
-    /// What it is about.
-    pub spec: JobSpec,
-    /// A token for this account and host; replaces an earlier one.
-    pub access_token: Option<AccessToken>,
-    /// Whether the first assignment already asks to go on.
-    pub resume: bool,
-    /// When it may run; at once when none, or past.
-    pub run_at: Option<Timestamp>,
-    /// Its own numbers.
-    pub limits: JobLimits,
-}
-
-impl NewJob {
-    /// A job to be run at once, without a token, with the server's numbers.
-    pub fn new(public_id: impl Into<String>, account_id: impl Into<String>, spec: JobSpec) -> Self {
-        Self {
-            public_id: public_id.into(),
-            web_app_job_id: None,
-            account_id: account_id.into(),
-            spec,
-            access_token: None,
-            resume: false,
-            run_at: None,
-            limits: JobLimits::default(),
-        }
-    }
-}
-
-impl std::fmt::Debug for NewJob {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter
-            .debug_struct("NewJob")
-            .field("public_id", &self.public_id)
-            .finish_non_exhaustive()
-    }
-}
+use crate::view::ErrorRow;
 
 /// Who speaks for a lease, with the name that history keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,11 +118,23 @@ pub struct RedriveFilter {
     pub account_id: Option<String>,
 }
 
+/// Somebody looks at a job, or at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The job's public id, which need not exist; none for all jobs.
+    pub job: Option<String>,
+    /// Counts for so long from now on, and never for longer than [`WATCHED_FOR`].
+    pub lasts: Duration,
+}
+
 /// One operation. Those of one caller are carried out in the order they were given.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Create a job. → [`Submitted`](super::Outcome::Submitted)
+    /// Create a job. → [`Submitted`](super::Outcome::Submitted), or [`Repeated`](super::Outcome::Repeated)
     Submit(Box<NewJob>),
+    /// Create jobs, at most [`SELECTED_MAX`], each by itself; none of them when one repeats a key with another fingerprint.
+    /// → [`SubmittedAll`](super::Outcome::SubmittedAll)
+    SubmitAll(Vec<NewJob>),
     /// Give a queued job to a session. → [`Moved`](super::Outcome::Moved)
     Claim {
         /// The job.
@@ -218,8 +182,8 @@ pub enum Op {
         parent: JobKey,
         /// Who says so.
         holder: Holder,
-        /// Found items, each with the public id it gets if it becomes a job.
-        items: Vec<(String, DiscoveredJob)>,
+        /// Found items.
+        items: Vec<Found>,
     },
     /// How far jobs are: at most 500 of them, the newest report of each; reports of a lease that is over are dropped.
     /// → [`Progressed`](super::Outcome::Progressed)
@@ -294,6 +258,18 @@ pub enum Op {
         /// Who.
         by: String,
     },
+    /// Somebody does something to many jobs, at most [`SELECTED_MAX`]; those whose state does not allow it are left as they
+    /// are. Audited as one. → [`Acted`](super::Outcome::Acted)
+    ActAll {
+        /// The jobs.
+        jobs: Vec<JobKey>,
+        /// What.
+        act: Act,
+        /// Which jobs are meant, for the record.
+        target: String,
+        /// Who.
+        by: String,
+    },
     /// Somebody ends a submitted job and everything below it. Audited. At most [`SELECTED_MAX`] jobs are looked at; the
     /// outcome says where to go on. → [`Acted`](super::Outcome::Acted)
     CancelTree {
@@ -340,6 +316,25 @@ pub enum Op {
         /// Who.
         by: String,
     },
+    /// Somebody did something that leaves no other mark in the store. → [`Done`](super::Outcome::Done)
+    Record {
+        /// Who.
+        by: String,
+        /// What.
+        act: &'static str,
+        /// To what.
+        target: String,
+        /// With what numbers, as JSON text of an object.
+        detail: Option<String>,
+    },
+    /// Somebody gives the token of an account on a host, or has it forgotten. Audited, unless nothing changes.
+    /// → [`Done`](super::Outcome::Done)
+    KeepCredential {
+        /// Which.
+        new: NewCredential,
+        /// Who.
+        by: String,
+    },
     /// Somebody lets crawlers in that show a token. Audited. → [`TokenCreated`](super::Outcome::TokenCreated)
     CreateToken {
         /// Its name for people; each is used once.
@@ -360,6 +355,14 @@ pub enum Op {
     },
     /// A crawler showed a token. Given now and then, not each time. → [`Done`](super::Outcome::Done)
     TokenUsed(TokenKey),
+    /// Somebody looks at jobs through this server; servers that hold them may want to know. Given when something new is
+    /// looked at, and now and then while that goes on. → [`Done`](super::Outcome::Done)
+    Watch {
+        /// The server. What it gave before counts until its time is over.
+        server: String,
+        /// At what. More than [`WATCHES_MAX`] jobs count as all.
+        watches: Vec<Watch>,
+    },
     /// Delete trees that were over before a moment, and errors logged before another. Open trees stay. At most
     /// [`SELECTED_MAX`] rows of each go at a time. → [`Pruned`](super::Outcome::Pruned)
     Prune {
@@ -389,6 +392,7 @@ impl Op {
             | Self::Disconnect(_) => true,
             // Repeated by whoever gives them: the web app, or the next round of a timer.
             Self::Submit(_)
+            | Self::SubmitAll(_)
             | Self::Claim { .. }
             | Self::Progress(_)
             | Self::Renew(_)
@@ -396,6 +400,9 @@ impl Op {
             | Self::Sweep
             | Self::RecordErrors(_)
             | Self::Act { .. }
+            | Self::Record { .. }
+            | Self::KeepCredential { .. }
+            | Self::ActAll { .. }
             | Self::CancelTree { .. }
             | Self::Redrive { .. }
             | Self::Delete { .. }
@@ -404,6 +411,7 @@ impl Op {
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::TokenUsed(_)
+            | Self::Watch { .. }
             | Self::Prune { .. } => false,
         }
     }
@@ -414,6 +422,12 @@ pub const SWEEP_MAX: usize = 500;
 
 /// Rows that one operation over many jobs looks at, for the same reason.
 pub const SELECTED_MAX: usize = 500;
+
+/// A look at a job counts for so long: whoever watches looks again before.
+pub const WATCHED_FOR: Duration = Duration::from_secs(15);
+
+/// Jobs that are watched at a time through one server, and that one server is told of. More than that is as good as all.
+pub const WATCHES_MAX: usize = 1024;
 
 /// Gates that may be closed at a time: every claim looks at all of them.
 pub const GATES_MAX: usize = 1000;

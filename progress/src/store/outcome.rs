@@ -15,6 +15,13 @@ use crate::view::JobView;
 pub enum Outcome {
     /// The job exists.
     Submitted(Box<JobView>),
+    /// The job existed: it was submitted before under the same key.
+    Repeated {
+        /// Its name outside.
+        public_id: String,
+    },
+    /// What became of each of many submissions, in order.
+    SubmittedAll(Vec<Self>),
     /// The arrow was taken.
     Moved(Fact),
     /// What became of each item, in order; an accepted one with the fact of its creation.
@@ -102,12 +109,18 @@ pub enum Rejection {
     /// There is no such account.
     #[error("there is no such account")]
     NoSuchAccount,
+    /// No token is kept for the account on the host.
+    #[error("there is no token for the account on this host")]
+    NoSuchCredential,
     /// The web app used this name before.
     #[error("the web_app_job_id is taken by job {public_id}")]
     NameTaken {
         /// The job that has it.
         public_id: String,
     },
+    /// Something else was submitted under this key.
+    #[error("the key was used for another submission")]
+    KeyReused,
     /// The instance belongs to somebody else.
     #[error("the instance belongs to another crawler")]
     InstanceTaken,

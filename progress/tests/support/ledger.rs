@@ -6,12 +6,14 @@ use crawlwire_progress::admit::Gate;
 use crawlwire_progress::job::{Tree, TreeStatus};
 use crawlwire_progress::plan::{AccountCounts, Plan};
 use crawlwire_progress::store::{Op, Outcome};
+use crawlwire_progress::sums::{Sum, completion};
 use crawlwire_progress::view::JobView;
+use crawlwire_progress::weight::Weighed;
 use crawlwire_progress::{AccountKey, JobKey, State, Store, Timestamp};
 use crawlwire_protocol::message::JobType;
 use proptest::prelude::*;
 
-use super::{World, ready};
+use super::{World, ready, weight};
 
 /// Account, host, kind, entity.
 type Place = (String, String, &'static str, String);
@@ -78,7 +80,7 @@ impl Ledger {
             return;
         };
         let parent = views.iter().find(|view| view.key == *parent).unwrap();
-        for (_, item) in items {
+        for item in items.iter().map(|found| &found.item) {
             let kind = match item.job_type {
                 JobType::CrawlUser => "user",
                 JobType::CrawlGroup => "group",
@@ -182,11 +184,31 @@ pub(crate) fn sound(world: &World) -> Result<(), TestCaseError> {
     }
     let views = world.views();
     trees_add_up(&views)?;
+    reports_add_up(world, &views)?;
     counts_add_up(world, &views)?;
     let mut identities = BTreeSet::new();
     for view in views {
         let same = (view.root_id, view.spec.host, view.spec.job_type, view.spec.entity_id);
         prop_assert!(identities.insert(same), "a thing is twice in a crawl");
+    }
+    Ok(())
+}
+
+/// What is kept of every tree is what its jobs' reports add up to, and a completion follows that is one.
+fn reports_add_up(world: &World, views: &[JobView]) -> Result<(), TestCaseError> {
+    for root in views.iter().filter(|view| view.depth == 0) {
+        let jobs = views.iter().filter(|view| view.root_id == root.public_id);
+        let sums = jobs.filter_map(|view| {
+            let report = ready(world.store.progress(view.key)).unwrap()?;
+            Some(Sum::of(report.work(), weight(&view.public_id)))
+        });
+        let recounted = sums.fold(Sum::default(), |one, other| one + other);
+        let kept = ready(world.store.tree_progress(root.key)).unwrap();
+        let sum = kept.map(|tree| tree.sum).unwrap_or_default();
+        prop_assert_eq!(sum, recounted, "{:?}", root);
+        let completion = completion(sum, root.tree.size(), root.tree.status);
+        prop_assert!((0.0..=1.0).contains(&completion), "{}", completion);
+        prop_assert_eq!(completion == 1.0, root.tree.status == TreeStatus::Completed);
     }
     Ok(())
 }
@@ -197,6 +219,7 @@ struct Below {
     over: bool,
     well: bool,
     jobs: i64,
+    weighed: Weighed,
 }
 
 /// Every job's tree is what a recount of the rows says, by the plain meaning of the words: open while anything in it is,
@@ -210,12 +233,14 @@ fn trees_add_up(views: &[JobView]) -> Result<(), TestCaseError> {
             over: true,
             well: true,
             jobs: 0,
+            weighed: Weighed::NONE,
         });
         let children = statuses.remove(&*view.public_id).unwrap_or_default();
         let whole = Below {
             over: mine.over && view.state.is_terminal(),
             well: mine.well && view.state == State::Completed,
             jobs: mine.jobs + 1,
+            weighed: mine.weighed + Weighed::of(weight(&view.public_id)),
         };
         let status = match view.state {
             _ if !whole.over => TreeStatus::Open,
@@ -227,6 +252,7 @@ fn trees_add_up(views: &[JobView]) -> Result<(), TestCaseError> {
         let recounted = Tree {
             children: children.len() as i64,
             jobs: if view.depth == 0 { mine.jobs } else { 0 },
+            weighed: if view.depth == 0 { whole.weighed } else { Weighed::NONE },
             open_children: count(&[TreeStatus::Open]),
             failed_children: count(&[TreeStatus::Failed, TreeStatus::Cancelled]),
             status,
@@ -240,10 +266,12 @@ fn trees_add_up(views: &[JobView]) -> Result<(), TestCaseError> {
                 over: true,
                 well: true,
                 jobs: 0,
+                weighed: Weighed::NONE,
             });
             above.over &= whole.over;
             above.well &= whole.well;
             above.jobs += whole.jobs;
+            above.weighed = above.weighed + whole.weighed;
             statuses.entry(parent).or_default().push(status);
         }
     }

@@ -16,7 +16,7 @@ use crawlwire_progress::admit::{Capabilities, Gate};
 use crawlwire_progress::job::Tree;
 use crawlwire_progress::lifecycle::{Lease, Refusal};
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{Act, Ending, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
+use crawlwire_progress::store::{Act, Ending, Found, Holder, NewJob, NewSession, Op, Outcome, Paging, Rejection};
 use crawlwire_progress::track::{Said, Tracker};
 use crawlwire_progress::view::{AreaView, AuditView, EventView, JobSpec, JobView};
 use crawlwire_progress::{Epoch, Fact, Fence, Job, JobKey, Policy, SessionKey, SessionRef, State, Store, Timestamp};
@@ -281,7 +281,15 @@ pub(crate) fn refused(refusal: Refusal) -> Outcome {
 }
 
 pub(crate) fn new_job(public_id: &str) -> NewJob {
-    NewJob::new(public_id, "acme", spec("root"))
+    NewJob {
+        weight: weight(public_id),
+        ..NewJob::new(public_id, "acme", spec("root"))
+    }
+}
+
+/// What a job of this name weighs; some weigh nothing.
+pub(crate) fn weight(public_id: &str) -> u64 {
+    public_id.bytes().map(u64::from).sum::<u64>() % 4 * 10
 }
 
 pub(crate) fn with_token(public_id: &str, token: &str) -> NewJob {
@@ -421,10 +429,15 @@ pub(crate) fn adopt(public_id: &str, session: SessionKey) -> Op {
 }
 
 pub(crate) fn discover(parent: JobKey, holder: &Holder, items: Vec<(String, DiscoveredJob)>) -> Op {
+    let found = items.into_iter().map(|(public_id, item)| Found {
+        weight: weight(&public_id),
+        public_id,
+        item,
+    });
     Op::Discover {
         parent,
         holder: holder.clone(),
-        items,
+        items: found.collect(),
     }
 }
 

@@ -1,4 +1,5 @@
 use crawlwire_progress::Op;
+use crawlwire_progress::store::Found;
 use crawlwire_protocol::message::{DiscoveredJob, JobsDiscovered};
 use uuid::Uuid;
 
@@ -18,7 +19,11 @@ async fn on_discovered(context: &Context, message: &Inbound, discovered: &JobsDi
     let items = discovered
         .discovered_jobs
         .iter()
-        .map(|item| (Uuid::now_v7().to_string(), storable(item)))
+        .map(|item| Found {
+            public_id: Uuid::now_v7().to_string(),
+            item: storable(item),
+            weight: context.shared.weights.of_found(item),
+        })
         .collect();
     ops.push(Op::Discover {
         parent: speaking.held.key,

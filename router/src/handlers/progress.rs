@@ -1,3 +1,6 @@
+use std::sync::atomic::Ordering;
+
+use crawlwire_progress::live::Live;
 use crawlwire_protocol::message::JobProgress;
 
 use super::{Speaking, give, handler, implied_start, speaking};
@@ -32,8 +35,16 @@ async fn take(context: &Context, speaking: &Speaking, sent: Option<u64>, report:
         return;
     }
     let lease = session.lease(held);
-    let changes = shared.live().report(held.key, lease, sent, report, wall_clock());
+    let (changes, items) = {
+        let mut live = shared.live();
+        let done = |live: &Live| live.get(held.key).map_or(0, |tracker| tracker.work().done);
+        let before = done(&live);
+        let changes = live.report(held.key, lease, sent, report, wall_clock());
+        (changes, done(&live).saturating_sub(before))
+    };
     let Some(changes) = changes else { return };
+    shared.counters.reports.fetch_add(1, Ordering::Relaxed);
+    shared.counters.items.fetch_add(items, Ordering::Relaxed);
     if shared.is_heard() {
         shared.publish(Event::Progress {
             job: held.key,

@@ -59,6 +59,6 @@ async fn newer_token(
             None => return Ok(None),
         },
     };
-    let found = store.token(key).await?.filter(|(_, newest)| *newest > version);
+    let found = store.token(key).await?.filter(|(token, newest)| *newest > version && !token.is_empty());
     Ok(found.map(|(token, newest)| (key, token, newest)))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crawlwire_progress::admit::Capabilities;
-use crawlwire_progress::store::{BoxFuture, NewJob, Outcome, Paging};
+use crawlwire_progress::store::{BoxFuture, ErrorFilter, NewJob, Outcome, Paging};
 use crawlwire_progress::track::Tracker;
 use crawlwire_progress::view::{ErrorView, EventView, JobSpec, JobView};
 use crawlwire_progress::{Arrow, Fact, Policy, Store};
@@ -228,7 +228,7 @@ impl Server {
         };
         let written = async {
             loop {
-                let errors = self.store.errors(all).await.unwrap().items;
+                let errors = self.store.errors(ErrorFilter::default(), all).await.unwrap().items;
                 if errors.len() >= at_least {
                     return errors;
                 }

@@ -88,7 +88,12 @@ pub(crate) fn discovered(job: &str, entities: &[&str]) -> String {
             })
         })
         .collect();
-    let data = json!({ "discovered_jobs": items, "discovery_summary": { "total_projects": entities.len() } });
+    found(job, &items.into())
+}
+
+/// Items as they are told.
+pub(crate) fn found(job: &str, items: &Value) -> String {
+    let data = json!({ "discovered_jobs": items, "discovery_summary": {} });
     line("jobs_discovered", Some(job), data)
 }
 

@@ -8,16 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{BoxFuture, JobFilter, Op, Outcome, Paging, ReadyQuery, Ticket};
+use crawlwire_progress::store::{BoxFuture, ErrorFilter, JobFilter, Op, Outcome, Paging, ReadyQuery, Ticket, Watch};
 use crawlwire_progress::sums::{Totals, TreeView};
 use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
+    ReadyJob, SessionView, StateCounts,
 };
+use crawlwire_progress::weight::TypeHistory;
 use crawlwire_progress::{
     AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, Store, StoreError, Timestamp, TokenKey,
 };
 use crawlwire_protocol::AccessToken;
+use crawlwire_protocol::message::JobType;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub(crate) struct Probe {
@@ -48,6 +51,10 @@ pub(crate) struct Probe {
     failures: Mutex<VecDeque<(&'static str, Failure)>>,
     /// How many pages of queued jobs were read so far.
     pub(crate) pages: AtomicUsize,
+    /// How often it was asked for the history of types.
+    pub(crate) looks_back: watch::Sender<u64>,
+    /// How often it was asked what is watched elsewhere.
+    watches_asked: AtomicUsize,
 }
 
 impl Probe {
@@ -72,6 +79,8 @@ impl Probe {
             reads: watch::Sender::new(0),
             failures: Mutex::default(),
             pages: AtomicUsize::new(0),
+            looks_back: watch::Sender::new(0),
+            watches_asked: AtomicUsize::new(0),
         }
     }
 
@@ -119,6 +128,11 @@ impl Probe {
         super::soon("a read", seen.wait_for(|count| *count >= goal))
             .await
             .unwrap();
+    }
+
+    /// How often it was asked so far what is watched elsewhere.
+    pub(crate) fn watches_asked(&self) -> usize {
+        self.watches_asked.load(Ordering::Relaxed)
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -272,6 +286,18 @@ impl Store for Probe {
         })
     }
 
+    fn is_shared(&self) -> bool {
+        self.inner.is_shared()
+    }
+
+    fn watched_elsewhere<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Result<Vec<Watch>, StoreError>> {
+        Box::pin(async move {
+            self.watches_asked.fetch_add(1, Ordering::Relaxed);
+            self.check()?;
+            self.inner.watched_elsewhere(server).await
+        })
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { self.check() })
     }
@@ -288,6 +314,18 @@ impl Store for Probe {
         self.inner.jobs(filter, paging)
     }
 
+    fn views(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, JobView>, StoreError>> {
+        self.inner.views(jobs)
+    }
+
+    fn oldest_queued(&self) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        self.inner.oldest_queued()
+    }
+
+    fn tree(&self, top: JobKey, paging: Paging) -> BoxFuture<'_, Result<Page<JobView>, StoreError>> {
+        self.inner.tree(top, paging)
+    }
+
     fn counts(&self) -> BoxFuture<'_, Result<StateCounts, StoreError>> {
         self.inner.counts()
     }
@@ -296,11 +334,32 @@ impl Store for Probe {
         self.inner.events(job, paging)
     }
 
+    fn feed_end(&self) -> BoxFuture<'_, Result<FeedCursor, StoreError>> {
+        self.inner.feed_end()
+    }
+
+    fn feed(&self, after: FeedCursor, limit: usize) -> BoxFuture<'_, Result<Feed, StoreError>> {
+        self.inner.feed(after, limit)
+    }
+
+    fn progress_elsewhere<'a>(
+        &'a self,
+        server: &'a str,
+        after: (Timestamp, JobKey),
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<HeardElsewhere>, StoreError>> {
+        self.inner.progress_elsewhere(server, after, limit)
+    }
+
     fn progress(&self, job: JobKey) -> BoxFuture<'_, Result<Option<Tracker>, StoreError>> {
         Box::pin(async move {
             let report = self.inner.progress(job).await;
             self.kept_back(report).await
         })
+    }
+
+    fn trackers(&self, jobs: Vec<JobKey>) -> BoxFuture<'_, Result<BTreeMap<JobKey, Tracker>, StoreError>> {
+        self.inner.trackers(jobs)
     }
 
     fn histories(&self, job: JobKey) -> BoxFuture<'_, Result<Vec<(i32, History)>, StoreError>> {
@@ -313,6 +372,17 @@ impl Store for Probe {
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
         self.inner.totals()
+    }
+
+    fn type_history(&self) -> BoxFuture<'_, Result<BTreeMap<JobType, TypeHistory>, StoreError>> {
+        Box::pin(async move {
+            let history = match self.check() {
+                Ok(()) => self.inner.type_history().await,
+                Err(error) => Err(error),
+            };
+            self.looks_back.send_modify(|looks| *looks += 1);
+            history
+        })
     }
 
     fn running(&self) -> BoxFuture<'_, Result<Option<AggregateProgress>, StoreError>> {
@@ -379,11 +449,27 @@ impl Store for Probe {
         })
     }
 
+    fn accounts(&self, paging: Paging) -> BoxFuture<'_, Result<Page<AccountView>, StoreError>> {
+        self.inner.accounts(paging)
+    }
+
+    fn account<'a>(&'a self, account_id: &'a str) -> BoxFuture<'a, Result<Option<AccountView>, StoreError>> {
+        self.inner.account(account_id)
+    }
+
+    fn credentials(
+        &self,
+        account: AccountKey,
+        paging: Paging,
+    ) -> BoxFuture<'_, Result<Page<CredentialView>, StoreError>> {
+        self.inner.credentials(account, paging)
+    }
+
     fn sessions(&self, limit: usize) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>> {
         self.inner.sessions(limit)
     }
 
-    fn errors(&self, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
-        self.inner.errors(paging)
+    fn errors(&self, filter: ErrorFilter, paging: Paging) -> BoxFuture<'_, Result<Page<ErrorView>, StoreError>> {
+        self.inner.errors(filter, paging)
     }
 }

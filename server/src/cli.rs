@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client;
 use crate::config::Config;
 use crate::validate::{Direction, SpokenDialect};
 
@@ -60,6 +61,8 @@ pub enum Command {
     /// Works on the configured database, also while servers run on it.
     #[command(subcommand, after_help = AFTER_HELP)]
     Token(TokenCommand),
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 /// What can be done with tokens.

@@ -10,7 +10,7 @@ use clap::Parser;
 use crawlwire_server::cli::{self, Cli, Command, ConfigFlags, EXIT_INVALID, TokenCommand, ValidateArgs};
 use crawlwire_server::config::Config;
 use crawlwire_server::token::{self, TokenError};
-use crawlwire_server::{Server, telemetry, validate};
+use crawlwire_server::{Server, client, telemetry, validate};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit status when a second signal cuts the stop short, as a shell gives it to an interrupted program.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => judge(&args),
         Command::Config(flags) => show_config(&flags),
         Command::Token(command) => tokens(&command),
+        Command::Client(command) => Ok(client::run(&command).into()),
     };
     done.unwrap_or_else(|error| {
         // Nobody may be reading; there is nowhere else to say it.

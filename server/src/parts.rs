@@ -83,7 +83,7 @@ fn keepalive(config: &Config) -> Keepalive {
 }
 
 /// The number of a group, from its number or from the group file.
-fn group_id(name: &str) -> Option<u32> {
+pub(crate) fn group_id(name: &str) -> Option<u32> {
     if let Ok(number) = name.parse() {
         return Some(number);
     }
@@ -93,37 +93,50 @@ fn group_id(name: &str) -> Option<u32> {
 }
 
 pub(crate) async fn open_database(config: &Config) -> Result<Arc<SqlStore>, StartError> {
-    Ok(Database::open(database_config(config)?).await?)
+    Ok(Database::open(database_place(config)?).await?)
 }
 
 /// The same for a command that works for a moment, beside servers that may run on the database.
 pub(crate) async fn open_database_beside(config: &Config) -> Result<Arc<SqlStore>, StartError> {
-    Ok(Database::open_beside(database_config(config)?).await?)
+    Ok(Database::open_beside(database_place(config)?).await?)
 }
 
-fn database_config(config: &Config) -> Result<DatabaseConfig, StartError> {
+/// The data directory, made where it is missing, and what is in it.
+fn database_place(config: &Config) -> Result<DatabaseConfig, StartError> {
     let data_dir = &config.general.data_dir;
     std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir {
         path: data_dir.display().to_string(),
         source,
     })?;
-    Ok(DatabaseConfig {
+    Ok(database_config(config))
+}
+
+pub(crate) fn database_config(config: &Config) -> DatabaseConfig {
+    DatabaseConfig {
         pool_size: config.database.connection_pool,
         query_timeout: config.database.query_timeout,
         transaction_timeout: config.database.transaction_timeout,
         server: server_name(config),
         policy: policy(config),
-        ..DatabaseConfig::new(config.database.url.expose(), data_dir.join(KEY_FILE_NAME))
-    })
+        ..DatabaseConfig::new(config.database.url.expose(), config.general.data_dir.join(KEY_FILE_NAME))
+    }
 }
 
 /// The same after a restart, and unlike that of any other server: a socket path belongs to one server of a machine.
-fn server_name(config: &Config) -> String {
+pub(crate) fn server_name(config: &Config) -> String {
     if let Some(name) = &config.general.server_name {
         return name.as_str().to_owned();
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), config.connection.socket_path.display())
+}
+
+/// What the database is, for people.
+pub(crate) fn database_name(config: &Config) -> &'static str {
+    match config.database.url.expose().starts_with("sqlite:") {
+        true => "sqlite",
+        false => "postgresql",
+    }
 }
 
 /// Connections are numbered from the time of the start on, so that no number comes twice in the history of a database.

@@ -185,7 +185,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Who is at the keyboard, for the record. The system's word would be better, but whoever can open the database can write
 /// there whatever they like.
-fn whoever() -> String {
+pub(crate) fn whoever() -> String {
     match std::env::var("USER") {
         Ok(user) if !user.is_empty() && user.len() <= 64 && !user.contains(char::is_control) => format!("cli:{user}"),
         _ => "cli".to_owned(),

@@ -23,6 +23,8 @@ const BARE: &[(&str, &str)] = &[
 ];
 /// Names with these beginnings are ours, so an unknown one is a slip.
 const OWN_PREFIXES: &[&str] = &["SOCKET_", "CRAWLWIRE_"];
+/// What commands that talk to a server read, where it is no setting.
+const OF_COMMANDS: &[&str] = &["CRAWLWIRE_SERVER"];
 
 /// Every variable that sets something.
 fn setting_names() -> impl Iterator<Item = &'static str> {
@@ -136,7 +138,8 @@ fn warn_of_others(env: &BTreeMap<String, String>, report: &mut ConfigErrors) {
     }
     for (name, value) in env {
         let ours = OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        if ours && !value.is_empty() && !setting_names().any(|known| known == name) {
+        let elsewhere = OF_COMMANDS.contains(&name.as_str());
+        if ours && !elsewhere && !value.is_empty() && !setting_names().any(|known| known == name) {
             let message = format!("is not a known variable{}", suggestion(name, setting_names()));
             report.warn(Origin::Env(name.clone()), None, message);
         }

@@ -21,6 +21,8 @@ mod beside;
 mod cancel;
 #[path = "sessions/figures.rs"]
 mod figures;
+#[path = "sessions/good.rs"]
+mod good;
 #[path = "sessions/memory.rs"]
 mod memory;
 #[path = "engine/place.rs"]
@@ -37,6 +39,7 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::figures::{amount, wanted};
 use crate::place::Backend;
 
 /// How much of everything.
@@ -109,14 +112,4 @@ async fn measure(amounts: &Amounts) {
     if wanted("BENCH_PARTS", "memory") {
         memory::measure(amounts.idle).await;
     }
-}
-
-/// Whether a list in the environment names this; without a list everything is wanted.
-fn wanted(list: &str, name: &str) -> bool {
-    std::env::var(list).map_or(true, |named| named.split(',').any(|named| named.trim() == name))
-}
-
-fn amount(name: &str, otherwise: f64) -> f64 {
-    let asked = std::env::var(name).ok();
-    asked.and_then(|asked| asked.parse().ok()).unwrap_or(otherwise)
 }

@@ -16,11 +16,15 @@ mod checker;
 mod hostile;
 #[path = "sessions/kills.rs"]
 mod kills;
+#[path = "sessions/reports.rs"]
+mod reports;
 #[expect(dead_code, reason = "these tests need only a part of it")]
 #[path = "engine/tables.rs"]
 mod tables;
 #[path = "sessions/worker.rs"]
 mod worker;
+#[path = "sessions/writes.rs"]
+mod writes;
 
 #[expect(dead_code, reason = "these tests need only a part of it")]
 mod support;

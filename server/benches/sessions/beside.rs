@@ -1,31 +1,20 @@
 //! How long good peers wait for an acknowledgement, alone and beside bad ones.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use uuid::Uuid;
+use tokio::time::{Instant, sleep};
 
 use crate::bad::{ALONE, Bad};
-use crate::figures::{Spread, Times};
+use crate::figures::Spread;
+use crate::good::{EVERY, GOOD, Good};
 use crate::place::{Backend, Place};
 use crate::process::{Peers, ServerProcess};
-use crate::web_app::WebApp;
-use crate::wire::{Heard, Lease, Session, number};
+use crate::wire::number;
 
 /// What is aimed at: p99 beside bad peers by p99 alone.
 const AIM: f64 = 2.0;
-
-/// Good peers, and the time between two checkpoints of each.
-const GOOD: usize = 4;
-const EVERY: Duration = Duration::from_millis(10);
-
-/// Checkpoints between two signs of life, so one a second.
-const HEARTBEATS: u64 = 100;
 
 /// Before it counts, so that bad peers are what they are.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -161,33 +150,17 @@ fn spell(closes: &Closes) -> String {
 /// One server with good peers from the beginning to the end.
 struct Course<'a> {
     place: &'a Place,
-    recorder: Arc<Recorder>,
-    /// Before the server, so that it is gone when that goes.
-    _good: JoinSet<()>,
+    /// Before the server, so that they are gone when that goes.
+    good: Good,
     server: ServerProcess,
 }
 
 impl<'a> Course<'a> {
     async fn begin(place: &'a Place) -> Self {
         let server = ServerProcess::start(place, &LIMITS);
-        let mut web_app = WebApp::connect(server.http_address()).await;
-        let recorder = Arc::new(Recorder::default());
-        let mut good = JoinSet::new();
-        for number in 0..GOOD {
-            web_app.submit(number).await;
-            let session = Session::connect(&place.socket(), Uuid::now_v7(), 1, &[]).await;
-            let mut session = session.expect("the server welcomes sessions");
-            let lease = session.begin().await.expect("a job that begins");
-            let recorder = recorder.clone();
-            good.spawn(async move {
-                let ended = speak(session, lease, &recorder).await;
-                ended.expect("the server has nothing against good peers");
-            });
-        }
         Self {
             place,
-            recorder,
-            _good: good,
+            good: Good::start(place, &server).await,
             server,
         }
     }
@@ -226,9 +199,7 @@ impl<'a> Course<'a> {
 
     async fn record(&self, time: Duration) -> Run {
         let busy = self.server.cpu();
-        self.recorder.begin();
-        sleep(time).await;
-        let times = Times::of(self.recorder.end());
+        let times = self.good.times(time).await;
         Run {
             p50: times.p50(),
             p99: times.p99(),
@@ -251,52 +222,4 @@ fn number_after(text: &str, word: &str) -> f64 {
     let rest = text.split_once(word).map(|(_, rest)| rest);
     let number = rest.and_then(|rest| rest.split_whitespace().next());
     number.and_then(|number| number.parse().ok()).expect("a number")
-}
-
-/// Where good peers put down what they measure, while somebody wants it.
-#[derive(Default)]
-struct Recorder(Mutex<Option<Vec<Duration>>>);
-
-impl Recorder {
-    fn begin(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
-    }
-
-    fn end(&self) -> Vec<Duration> {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.expect("it has begun")
-    }
-
-    fn note(&self, time: Duration) {
-        if let Some(times) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            times.push(time);
-        }
-    }
-}
-
-/// A good peer: never more than it may have on its way, and a sign of life now and then.
-async fn speak(mut session: Session, lease: Lease, recorder: &Recorder) -> io::Result<()> {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut settled = session.seq;
-    let mut sent = VecDeque::new();
-    loop {
-        tokio::select! {
-            heard = session.next() => if let Heard::Acked(seq) = heard? {
-                let now = Instant::now();
-                for at in sent.drain(..(seq - settled) as usize) {
-                    recorder.note(now - at);
-                }
-                settled = seq;
-            },
-            _ = ticks.tick(), if (sent.len() as u64) < session.window => {
-                session.checkpoint(&lease);
-                if session.seq.is_multiple_of(HEARTBEATS) {
-                    session.heartbeat();
-                }
-                sent.push_back(Instant::now());
-            }
-        }
-        session.flush().await?;
-    }
 }

@@ -1,4 +1,4 @@
-//! Figures and how they are told.
+//! Figures, how they are told, and which are asked for.
 
 use std::fmt;
 use std::time::Duration;
@@ -62,4 +62,15 @@ impl fmt::Display for Spread {
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let place = (sorted.len() as f64 * part) as usize;
     sorted[place.min(sorted.len() - 1)]
+}
+
+/// Whether a list in the environment names this; without a list everything is wanted.
+pub(crate) fn wanted(list: &str, name: &str) -> bool {
+    std::env::var(list).map_or(true, |named| named.split(',').any(|named| named.trim() == name))
+}
+
+/// The amount that is asked for in the environment.
+pub(crate) fn amount(name: &str, otherwise: f64) -> f64 {
+    let asked = std::env::var(name).ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(otherwise)
 }

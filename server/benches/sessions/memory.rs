@@ -32,20 +32,14 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::place::{Backend, Place};
-use crate::process::{Peers, ServerProcess, until_stopped};
+use crate::process::{MIB, Peers, ServerProcess, until_stopped};
 use crate::wire::{Session, heartbeat};
 
 /// What is aimed at, for each connection.
 const AIM_BYTES: f64 = 8.0 * 1024.0;
 
-const MIB: f64 = 1024.0 * 1024.0;
-
 /// Who comes at a time: fewer than the system lets wait in front of the server, when it keeps up.
 const AT_A_TIME: usize = 200;
-
-/// Memory has settled when it has changed by less than this part for so long.
-const SETTLED: f64 = 0.002;
-const SETTLING: Duration = Duration::from_secs(1);
 
 /// Nobody is to be asked for a sign of life, or closed, while the server is weighed.
 const PATIENCE: [(&str, &str); 6] = [
@@ -148,7 +142,7 @@ async fn run(place: &Place, kind: &str, connections: usize) {
     // What the first connections of a process cost once is not theirs.
     drop(Weight::with(&server, place, kind, AT_A_TIME.min(connections)).await);
     server.has_connections(0).await;
-    let before = settled(&server).await;
+    let before = server.settled().await;
     println!("  {kind}: {:.1} MiB with none", before / MIB);
     let few = (connections / 10).max(1);
     let first = Weight::with(&server, place, kind, few).await;
@@ -163,7 +157,7 @@ async fn run(place: &Place, kind: &str, connections: usize) {
     println!(
         "    idle they keep {:.1} % of a core busy; {:.1} MiB when they had left",
         busy * 100.0,
-        settled(&server).await / MIB
+        server.settled().await / MIB
     );
 }
 
@@ -184,7 +178,7 @@ impl Weight {
         let coming = begun.elapsed();
         Self {
             _peers: peers,
-            resident: settled(server).await,
+            resident: server.settled().await,
             coming,
         }
     }
@@ -199,18 +193,4 @@ impl Weight {
             self.coming.as_secs_f64()
         );
     }
-}
-
-/// What the server weighs once that does not change any more.
-async fn settled(server: &ServerProcess) -> f64 {
-    let mut since = Instant::now();
-    let mut resident = server.resident();
-    while since.elapsed() < SETTLING {
-        sleep(Duration::from_millis(100)).await;
-        let now = server.resident();
-        if (now - resident).abs() > resident * SETTLED {
-            (since, resident) = (Instant::now(), now);
-        }
-    }
-    server.resident()
 }

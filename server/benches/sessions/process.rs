@@ -23,6 +23,12 @@ const RAISED: &str = "BENCH_FILES_RAISED";
 /// Ticks of a CPU clock in a second, as `/proc` counts them: Linux shows everybody 100, whatever its own are.
 const TICKS: f64 = 100.0;
 
+/// Memory has settled when it has changed by less than this part for so long.
+const SETTLED: f64 = 0.002;
+const SETTLING: Duration = Duration::from_secs(1);
+
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
+
 /// Begins this program anew with as many open files as the system allows: each connection is one. Only a shell can ask
 /// for that without unsafe code.
 pub(crate) fn raise_file_limit() {
@@ -102,6 +108,20 @@ impl ServerProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kib.and_then(|kib| kib.parse::<f64>().ok()).expect("kilobytes") * 1024.0
+    }
+
+    /// The same once that does not change any more.
+    pub(crate) async fn settled(&self) -> f64 {
+        let mut since = Instant::now();
+        let mut resident = self.resident();
+        while since.elapsed() < SETTLING {
+            sleep(Duration::from_millis(100)).await;
+            let now = self.resident();
+            if (now - resident).abs() > resident * SETTLED {
+                (since, resident) = (Instant::now(), now);
+            }
+        }
+        self.resident()
     }
 
     /// Time that it kept a CPU busy.

@@ -16,7 +16,7 @@ const AT: &str = "2026-01-15T10:30:00Z";
 const PAGE_TOKEN: &str = "eyJpZCI6IjQ4MjE2MzUiLCJ1cGRhdGVkX2F0IjoiMjAyNi0wMS0xNFQyMzo1OTo1OS45OTlaIiwic29ydCI6ImFzYyJ9";
 
 /// A server that says nothing for so long will not say anything.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A job that a crawler holds.
 #[derive(Clone)]

@@ -134,6 +134,7 @@ pub struct Server {
     stop: CancellationToken,
     core: JoinHandle<Result<(), StoreError>>,
     http: JoinHandle<io::Result<()>>,
+    hub: Hub,
 }
 
 impl std::fmt::Debug for Server {
@@ -252,12 +253,16 @@ impl Server {
             config.heartbeat.check_interval,
             stop.clone(),
         ));
+        let hub = Hub::new();
         let api = Api {
             router: router.clone(),
             store: store.clone(),
             pool: pool.clone(),
             status: status.clone(),
-            hub: Hub::new(),
+            hub: hub.clone(),
+            meter: Arc::default(),
+            name: parts::server_name(&config).into(),
+            database: parts::database_name(&config),
             allowed_origins: config
                 .http
                 .allowed_origins
@@ -285,6 +290,7 @@ impl Server {
             stop,
             core,
             http,
+            hub,
         })
     }
 
@@ -449,6 +455,8 @@ impl Server {
         self.pool.close_all(CloseReason::ServerShutdown, CLOSE_GRACE).await;
         self.stop.cancel();
         ended(self.http, HTTP_GRACE, "HTTP requests were still open").await;
+        // They have hung up by then, or nobody reads what they say.
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.hub.sockets_closed()).await;
         ended(self.core, CORE_GRACE, "what was in memory could not be written in time").await;
         self.store.close().await;
         tracing::info!("stopped");

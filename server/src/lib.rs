@@ -7,12 +7,14 @@
 //! | [`cli`] | the command line |
 //! | [`validate`] | `crawlwire validate` |
 //! | [`token`] | `crawlwire token` |
+//! | [`client`] | what the command line asks of a running server |
 //! | connection | the only place that knows both lines and the router |
 //! | http | jobs, crawlers, health, the live stream, the page |
 
 mod app;
 mod bare;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod connection;
 mod http;

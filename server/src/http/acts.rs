@@ -12,11 +12,12 @@ use crawlwire_progress::lifecycle::Refusal;
 use crawlwire_progress::store::{Act, RedriveFilter, Rejection};
 use crawlwire_progress::view::JobView;
 use crawlwire_progress::{PauseReason, State as JobState};
-use crawlwire_router::ActError;
+use crawlwire_router::{ActError, Bulk};
 use serde_json::{Value, json};
 
 use super::body::Fields;
 use super::jobs::find;
+use super::list::JobCondition;
 use super::problem::Problem;
 use super::{Api, json};
 
@@ -29,6 +30,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/jobs/{id}/redrive", routing::post(redrive))
         .route("/jobs/{id}/priority", routing::put(set_priority))
         .route("/redrive", routing::post(redrive_many))
+        .route("/jobs/bulk", routing::post(bulk))
 }
 
 /// Who asks, where the request does not say.
@@ -141,6 +143,42 @@ async fn redrive_many(
     }
 }
 
+/// Does something to all jobs that fit a condition, or says how many they are.
+async fn bulk(State(api): State<Api>, caller: Caller, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, Problem> {
+    let mut fields = Fields::of(&headers, &body)?;
+    let by = caller.or(&mut fields);
+    let name = fields.required("act");
+    let priority = match name.as_deref() {
+        Some("set_priority") => fields.required_number("priority"),
+        _ => None,
+    };
+    let acts = [Act::Cancel, Act::Pause, Act::Resume, Act::Retry, Act::Redrive]
+        .into_iter()
+        .chain([Act::SetPriority(priority.unwrap_or_default())]);
+    let acts: Vec<_> = acts.map(|act| (act.as_str(), act)).collect();
+    let act = fields.one_of("act", name, &acts);
+    let dry_run = fields.boolean("dry_run").unwrap_or(false);
+    let condition = JobCondition::read("filter", fields.part("filter"));
+    let condition = condition.map_err(|violations| fields.refuse_all(violations)).ok();
+    let (act, condition) = fields.finish_strict(act.zip(condition))?;
+    let JobCondition {
+        mut filter,
+        root_id,
+        text,
+    } = condition;
+    if let Some(id) = root_id {
+        filter.root = Some(find(&api, &id).await?.key);
+    }
+    if dry_run {
+        let matched = api.router.count_fitting(&filter).await?;
+        return Ok(Json(json!({ "matched": matched, "changed": 0 })));
+    }
+    match api.router.act_all(filter, act, &text, &by).await {
+        Ok(Bulk { matched, changed }) => Ok(Json(json!({ "matched": matched, "changed": changed }))),
+        Err(error) => Err(refused(error, None)),
+    }
+}
+
 /// Does it, and shows the job as it is then. What is so already is a success: whoever repeats a request shall not care.
 async fn act(api: &Api, job: &JobView, act: Act, by: &str) -> Result<Json<Value>, Problem> {
     match api.router.act(job.key, act, by).await {
@@ -168,12 +206,14 @@ pub(super) fn refused(error: ActError, job: Option<&JobView>) -> Problem {
             Problem::new(StatusCode::CONFLICT, refusal.as_str(), detail)
         }
         Rejection::NoSuchAccount => Problem::not_found("account"),
+        Rejection::NoSuchCredential => Problem::not_found("token"),
         Rejection::TooManyGates { limit } => {
             let detail = format!("{limit} gates are closed already. Open one that is not needed any more.");
             Problem::new(StatusCode::CONFLICT, "too_many_gates", detail)
         }
         rejection @ (Rejection::QueueFull { .. }
         | Rejection::NameTaken { .. }
+        | Rejection::KeyReused
         | Rejection::InstanceTaken
         | Rejection::TokenNameTaken
         | Rejection::NoSuchToken) => {

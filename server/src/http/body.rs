@@ -60,7 +60,8 @@ impl Fields {
         Self::of(headers, body)
     }
 
-    fn new(object: Map<String, Value>) -> Self {
+    /// A part of a body.
+    pub(super) fn new(object: Map<String, Value>) -> Self {
         Self {
             object,
             violations: Vec::new(),
@@ -117,6 +118,15 @@ impl Fields {
     /// A name: a string that, when it is there, is not blank and not long.
     pub(super) fn name(&mut self, field: &str) -> Option<String> {
         let text = self.string(field)?;
+        self.checked_name(field, text)
+    }
+
+    /// A name from elsewhere in the request, by the same rules.
+    pub(super) fn checked_name(&mut self, field: &str, text: String) -> Option<String> {
+        if text.contains('\0') {
+            self.refuse(field, "a NUL character cannot be stored");
+            return None;
+        }
         if text.trim().is_empty() {
             self.refuse(field, "expected a string that is not empty");
         } else if text.len() > NAME_BYTES_MAX {
@@ -165,6 +175,31 @@ impl Fields {
         found
     }
 
+    /// A list of anything, which must be there.
+    pub(super) fn items(&mut self, field: &str, items_max: usize) -> Vec<Value> {
+        match self.take(field) {
+            Some(Value::Array(items)) if (1..=items_max).contains(&items.len()) => return items,
+            None => self.refuse(field, "is required"),
+            Some(_) => self.refuse(field, format!("expected an array of 1 to {items_max} items")),
+        }
+        Vec::new()
+    }
+
+    /// An object of fields, which must be there.
+    pub(super) fn part(&mut self, field: &str) -> Map<String, Value> {
+        match self.take(field) {
+            Some(Value::Object(part)) => return part,
+            None => self.refuse(field, "is required"),
+            Some(_) => self.refuse(field, "expected an object"),
+        }
+        Map::new()
+    }
+
+    /// Rules that were found broken elsewhere.
+    pub(super) fn refuse_all(&mut self, violations: Vec<Violation>) {
+        self.violations.extend(violations);
+    }
+
     /// A list of short strings.
     pub(super) fn strings(&mut self, field: &str, items_max: usize, chars_max: usize) -> Vec<String> {
         let rule = format!("expected a string of at most {chars_max} characters");
@@ -201,6 +236,15 @@ impl Fields {
             }
         }
         strings
+    }
+
+    /// A whole number from 0 to `most`.
+    pub(super) fn whole(&mut self, field: &str, most: u64) -> Option<u64> {
+        let number = self.take(field)?.as_u64().filter(|number| *number <= most);
+        if number.is_none() {
+            self.refuse(field, format!("expected a whole number from 0 to {most}"));
+        }
+        number
     }
 
     /// A whole number in the range of the setting of the same name.

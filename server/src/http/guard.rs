@@ -42,12 +42,12 @@ fn allow(origin: &HeaderValue, asks_first: bool, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if asks_first {
-        let (methods, names) = ("GET, POST, PUT, DELETE", "content-type");
+        let (methods, names) = ("GET, POST, PUT, DELETE", "content-type, idempotency-key, if-none-match, x-request-id");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(names));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, ALLOWED_FOR);
     } else {
-        let names = HeaderValue::from_static("location, retry-after");
+        let names = HeaderValue::from_static("etag, idempotency-replayed, location, retry-after, x-request-id");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, names);
     }
 }

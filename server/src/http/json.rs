@@ -30,6 +30,11 @@ pub(crate) fn now() -> String {
     wall_clock(SystemTime::now())
 }
 
+/// The machine's clock, as moments are counted.
+pub(crate) fn clock() -> Timestamp {
+    Timestamp(Utc::now().timestamp_millis())
+}
+
 /// JSON text that we stored ourselves.
 fn stored(text: Option<&String>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok())

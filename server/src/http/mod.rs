@@ -1,5 +1,6 @@
 //! The HTTP side: jobs, crawlers, health, the live stream and the page.
 
+mod accounts;
 mod acts;
 mod body;
 mod connections;
@@ -10,10 +11,14 @@ mod health;
 mod jobs;
 pub(crate) mod json;
 mod list;
+mod page;
 mod problem;
 mod progress;
 mod reason;
 mod records;
+mod request_id;
+mod steer;
+mod statistics;
 mod stream;
 mod submit;
 mod tracked;
@@ -21,10 +26,10 @@ mod tracked;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse};
-use axum::{Router, routing};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use crawlwire_progress::Store;
 use crawlwire_transport::Pool;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +37,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use self::problem::Problem;
+pub(crate) use self::statistics::Meter;
 pub(crate) use self::stream::Hub;
 use crate::status::Status;
 
@@ -41,12 +47,6 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Time for one request. The live stream begins to answer at once, so it is not cut.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-const PAGE: &str = include_str!("../../assets/index.html");
-
-/// What the page may do: run its own script and style, and talk to this server.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// What the handlers of requests share.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -55,6 +55,11 @@ pub(crate) struct Api {
     pub(crate) pool: Pool,
     pub(crate) status: Arc<Status>,
     pub(crate) hub: Hub,
+    pub(crate) meter: Arc<Meter>,
+    /// This server's name among those that share the database.
+    pub(crate) name: Arc<str>,
+    /// What the database is.
+    pub(crate) database: &'static str,
     pub(crate) allowed_origins: Arc<[String]>,
     pub(crate) http_is_loopback: bool,
     /// Ends the live streams, so that the server can stop.
@@ -70,10 +75,13 @@ pub(crate) fn routes(api: Api) -> Router {
         .merge(gates::routes())
         .merge(records::routes())
         .merge(crawlers::routes())
+        .merge(steer::routes())
+        .merge(accounts::routes())
         .merge(connections::routes())
+        .merge(statistics::routes())
         .merge(stream::routes());
     Router::new()
-        .route("/", routing::get(page))
+        .merge(page::routes())
         .merge(health::routes())
         .nest("/api/v1", v1)
         .fallback(|| async { Problem::not_found("page") })
@@ -100,22 +108,14 @@ pub(crate) fn routes(api: Api) -> Router {
             )
             .into_response()
         }))
+        .layer(axum::middleware::from_fn(request_id::name))
         .with_state(api)
-}
-
-async fn page() -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-    ];
-    (headers, Html(PAGE))
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, Bytes};
-    use axum::http::Request;
+    use axum::http::{Request, header};
     use crawlwire_progress::memory::MemoryStore;
     use crawlwire_progress::{Policy, Timestamp};
     use crawlwire_router::RouterConfig;
@@ -132,6 +132,9 @@ mod tests {
             pool: Pool::starting_at(1, 1),
             status: Arc::new(Status::started()),
             hub: Hub::new(),
+            meter: Arc::default(),
+            name: "test".into(),
+            database: "sqlite",
             allowed_origins: Arc::from([]),
             http_is_loopback: true,
             stop: CancellationToken::new(),

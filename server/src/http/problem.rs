@@ -8,6 +8,8 @@ use crawlwire_protocol::Classify;
 use crawlwire_protocol::explain::Violation;
 use serde::Serialize;
 
+use super::request_id;
+
 /// An answer that is no success.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Problem {
@@ -60,6 +62,14 @@ impl Problem {
         Self { errors, ..self }
     }
 
+    /// With the places in a part of the request.
+    pub(super) fn below(mut self, part: &str) -> Self {
+        for error in &mut self.errors {
+            error.path.insert_str(0, part);
+        }
+        self
+    }
+
     /// Too much for now.
     pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, retry_after_seconds: u64) -> Self {
         let retry_after_seconds = Some(retry_after_seconds);
@@ -92,26 +102,37 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl Problem {
+    /// As it is told.
+    pub(super) fn document(self) -> Document {
+        Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            request_id: None,
+            problem: self,
+        }
+    }
+}
+
+/// A problem with what every problem document has.
+#[derive(Serialize)]
+pub(super) struct Document {
+    r#type: &'static str,
+    title: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(flatten)]
+    problem: Problem,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.status, self.retry_after_seconds);
-        let title = status.canonical_reason().unwrap_or("Error");
-        #[derive(Serialize)]
-        struct Document<'a> {
-            r#type: &'static str,
-            title: &'a str,
-            #[serde(flatten)]
-            problem: Problem,
-        }
-        let mut response = (
-            status,
-            Json(Document {
-                r#type: "about:blank",
-                title,
-                problem: self,
-            }),
-        )
-            .into_response();
+        let document = Document {
+            request_id: request_id::current(),
+            ..self.document()
+        };
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

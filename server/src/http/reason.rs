@@ -80,7 +80,7 @@ fn sentence(waiting: &Waiting) -> String {
         }
         Waiting::Draining { capable } => {
             format!(
-                "{} that can run it, but on a server that is stopping.",
+                "{} that can run it, but given nothing more: draining, or on a server that is.",
                 there_are(*capable)
             )
         }

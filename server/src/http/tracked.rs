@@ -164,26 +164,21 @@ fn point(point: &Point) -> Value {
 
 /// How far a tree is. `root` is the job at its top.
 pub(super) fn tree(root: &JobView, view: Option<TreeView>) -> Value {
-    let jobs = jobs_of(root);
-    let status = root.tree.status;
+    let (size, status) = (root.tree.size(), root.tree.status);
     let sum = view.map(|view| view.sum).unwrap_or_default();
     json!({
         "root_id": root.public_id,
         "status": status.as_str(),
-        "completion": completion(sum, jobs, status),
-        "jobs": jobs,
+        "completion": completion(sum, size, status),
+        "jobs": size.jobs,
         "jobs_reported": sum.jobs_reported,
         "done": sum.done,
         "expected": sum.expected,
+        "expected_silent": sum.expected_silent(size),
         "discovering": status == TreeStatus::Open && sum.open_jobs > 0,
         "milestone": view.map_or(0, |view| view.reached),
         "updated_at": view.map(|view| time(view.updated_at)),
     })
-}
-
-/// The job at the top, and those below it.
-fn jobs_of(root: &JobView) -> u64 {
-    u64::try_from(root.tree.jobs).unwrap_or(0).saturating_add(1)
 }
 
 /// What all trees that are not over add up to: the mean of what crawlers said (API reference, lines 142 to 150), and ours.
@@ -207,14 +202,17 @@ pub(super) fn together(running: Option<crawlwire_progress::live::AggregateProgre
 }
 
 fn scope(scope: &ScopeSum) -> Value {
-    let ScopeSum { trees, jobs, sum } = *scope;
+    let ScopeSum { trees, size, sum } = *scope;
+    // Of nothing, nothing is done and nothing is left to do.
+    let completion = (trees > 0).then(|| completion(sum, size, TreeStatus::Open));
     json!({
         "trees": trees,
-        "jobs": jobs,
+        "jobs": size.jobs,
         "jobs_reported": sum.jobs_reported,
         "done": sum.done,
         "expected": sum.expected,
-        "completion": completion(sum, jobs, TreeStatus::Open),
+        "expected_silent": sum.expected_silent(size),
+        "completion": completion,
         "discovering": sum.open_jobs > 0,
     })
 }

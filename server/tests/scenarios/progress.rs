@@ -12,6 +12,7 @@ on_both_databases!(
     a_server_that_was_killed_goes_on_with_the_same_numbers,
     a_job_that_does_not_go_forward_is_stalled_unless_it_waits,
     every_server_tells_the_same,
+    a_look_at_another_server_is_noticed,
 );
 
 fn counts(discovered: u64, processed: u64, remaining: u64) -> Value {
@@ -41,6 +42,11 @@ fn progress(api: &Api, job: &str, query: &str) -> Value {
 fn what_is_known_of_a_crawl_can_be_seen(database: TestDatabase) {
     let server = Setup::new(database).start();
     let (api, mut stream) = (server.api(), server.stream());
+    let none = api.get("/api/v1/progress").ok();
+    assert_eq!(
+        (&none["fleet"]["trees"], &none["fleet"]["completion"]),
+        (&json!(0), &Value::Null)
+    );
     let id = api.submit("crawl_project");
     let before = progress(&api, &id, "");
     assert_eq!(
@@ -103,6 +109,7 @@ fn what_is_known_of_a_crawl_can_be_seen(database: TestDatabase) {
         (&tree["completion"], &tree["jobs"], &tree["status"]),
         (&json!(0.6), &json!(1), &json!("open"))
     );
+    assert_eq!((&tree["expected"], &tree["expected_silent"]), (&json!(100), &json!(0)));
     let all = api.get("/api/v1/progress").ok();
     assert_eq!(
         (&all["overall_completion"], &all["active_jobs"]),
@@ -283,4 +290,29 @@ fn every_server_tells_the_same(database: TestDatabase) {
         all
     };
     assert_eq!(together(&here), together(&there));
+}
+
+fn a_look_at_another_server_is_noticed(database: TestDatabase) {
+    if !database.config().url.starts_with("postgres") {
+        return;
+    }
+    let (watched, unwatched) = (300, 5000);
+    let first = Setup::new(database)
+        .set("SOCKET_PROGRESS_REPORT_INTERVAL", watched)
+        .set("SOCKET_PROGRESS_UNWATCHED_INTERVAL", unwatched)
+        .start();
+    let second = Setup::beside(&first).start();
+    let id = first.api().submit("crawl_project");
+    let mut crawler = first.session("looked-at", 1);
+    let asked = |policy: &Value| policy["progress_interval_ms"].as_f64();
+    assert_eq!(asked(&crawler.welcome["report_policy"]), Some(f64::from(unwatched)));
+    let job = crawler.assignment();
+    crawler.started(&job);
+    crawler.settle();
+    progress(&second.api(), &id, "");
+    let policy = crawler.expect("report_policy");
+    assert_eq!(asked(&policy["data"]), Some(f64::from(watched)));
+    // Nobody looks any more.
+    let policy = crawler.expect("report_policy");
+    assert_eq!(asked(&policy["data"]), Some(f64::from(unwatched)));
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use crawlwire_progress::admit::ClosedGate;
 use crawlwire_progress::live::AggregateProgress;
 use crawlwire_progress::memory::MemoryStore;
-use crawlwire_progress::store::{BoxFuture, JobFilter, NewJob, Op, Outcome, Paging, ReadyQuery, Said, Ticket};
+use crawlwire_progress::store::{
+    BoxFuture, ErrorFilter, JobFilter, NewJob, Op, Outcome, Paging, ReadyQuery, Said, Ticket,
+};
 use crawlwire_progress::sums::{Totals, TreeView};
 use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AreaView, AuditView, CrawlerToken, ErrorView, EventView, HeldJob, JobSpec, JobView, Page, ReadyJob, SessionView,
-    StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobSpec,
+    JobView, Page, ReadyJob, SessionView, StateCounts,
 };
+use crawlwire_progress::weight::TypeHistory;
 use crawlwire_progress::{
     AccountKey, Committed, CredentialKey, JobKey, Policy, SessionKey, State, Store, StoreError, Timestamp, TokenKey,
 };
@@ -236,16 +239,36 @@ impl Store for Way {
         Box::pin(self.read(self.disk.memory.areas(account_id, paging)))
     }
 
+    fn progress_elsewhere<'a>(
+        &'a self,
+        server: &'a str,
+        after: (Timestamp, JobKey),
+        limit: usize,
+    ) -> Read<'a, Vec<HeardElsewhere>> {
+        Box::pin(self.read(self.disk.memory.progress_elsewhere(server, after, limit)))
+    }
+
+    fn account<'a>(&'a self, account_id: &'a str) -> Read<'a, Option<AccountView>> {
+        Box::pin(self.read(self.disk.memory.account(account_id)))
+    }
+
     reads! {
+        feed_end() -> FeedCursor;
+        feed(after: FeedCursor, limit: usize) -> Feed;
         ping() -> ();
         now() -> Timestamp;
         jobs(filter: JobFilter, paging: Paging) -> Page<JobView>;
+        views(jobs: Vec<JobKey>) -> BTreeMap<JobKey, JobView>;
+        tree(top: JobKey, paging: Paging) -> Page<JobView>;
         counts() -> StateCounts;
+        oldest_queued() -> Option<Timestamp>;
         events(job: JobKey, paging: Paging) -> Page<EventView>;
         progress(job: JobKey) -> Option<Tracker>;
+        trackers(jobs: Vec<JobKey>) -> BTreeMap<JobKey, Tracker>;
         histories(job: JobKey) -> Vec<(i32, History)>;
         tree_progress(root: JobKey) -> Option<TreeView>;
         totals() -> Totals;
+        type_history() -> BTreeMap<JobType, TypeHistory>;
         running() -> Option<AggregateProgress>;
         ready(query: ReadyQuery) -> Vec<ReadyJob>;
         gates() -> Vec<ClosedGate>;
@@ -255,8 +278,10 @@ impl Store for Way {
         checkpoint(job: JobKey) -> Option<String>;
         crawler_tokens() -> Vec<CrawlerToken>;
         crawler_token(token: TokenKey) -> Option<CrawlerToken>;
+        accounts(paging: Paging) -> Page<AccountView>;
+        credentials(account: AccountKey, paging: Paging) -> Page<CredentialView>;
         sessions(limit: usize) -> Vec<SessionView>;
         audit(paging: Paging) -> Page<AuditView>;
-        errors(paging: Paging) -> Page<ErrorView>;
+        errors(filter: ErrorFilter, paging: Paging) -> Page<ErrorView>;
     }
 }

@@ -105,6 +105,16 @@ impl Api {
         response.unwrap_or_else(|error| panic!("POST {path}: {error}")).into()
     }
 
+    /// A body of JSON, with headers.
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = self.agent.post(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.header("content-type", "application/json").send(body);
+        response.unwrap_or_else(|error| panic!("POST {path}: {error}")).into()
+    }
+
     /// A request with a body of JSON, or none.
     pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let address = format!("http://{}{path}", self.address);

@@ -190,6 +190,11 @@ impl SessionCrawler {
         }
     }
 
+    /// Whether a message of this type has come, and nobody has asked for it.
+    pub(crate) fn has_heard(&self, type_name: &str) -> bool {
+        self.heard.iter().any(|message| message["type"] == type_name)
+    }
+
     #[track_caller]
     pub(crate) fn assignment(&mut self) -> Assignment {
         let message = self.expect("job_assignment");

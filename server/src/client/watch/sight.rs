@@ -198,11 +198,13 @@ mod tests {
     }
 
     fn states(changes: &[Change]) -> Vec<(&str, &str)> {
-        let state = |change| match change {
-            &Change::State { ref id, ref state, .. } => Some((id.as_str(), state.as_str())),
-            _ => None,
-        };
-        changes.iter().filter_map(state).collect()
+        let mut states = Vec::new();
+        for change in changes {
+            if let Change::State { id, state, .. } = change {
+                states.push((id.as_str(), state.as_str()));
+            }
+        }
+        states
     }
 
     #[test]

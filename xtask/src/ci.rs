@@ -26,6 +26,7 @@ enum Step {
     Fmt,
     Clippy,
     Test,
+    Web,
     Doc,
     Deny,
     Schema,
@@ -94,6 +95,7 @@ impl Step {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::Test => "test",
+            Self::Web => "web",
             Self::Doc => "doc",
             Self::Deny => "deny",
             Self::Schema => "schema",
@@ -108,6 +110,7 @@ impl Step {
             Self::Fmt => "cargo fmt --all -- --check -l",
             Self::Clippy => "cargo clippy --workspace --all-targets --all-features -- -D warnings",
             Self::Test => "cargo test --workspace",
+            Self::Web => "npm --prefix web ci, then npm --prefix web test",
             Self::Doc => {
                 "RUSTDOCFLAGS=\"-D warnings\" cargo doc --workspace --no-deps --all-features --document-private-items"
             }
@@ -122,6 +125,7 @@ impl Step {
         match self {
             Self::Fmt => fmt(root, self.command()),
             Self::Clippy | Self::Test => cargo(root, self.command()),
+            Self::Web => web(root),
             Self::Doc => doc(root),
             Self::Deny => deny(root),
             Self::Schema => schema::check(root).map(Outcome::of),
@@ -151,6 +155,39 @@ fn doc(root: &Path) -> anyhow::Result<Outcome> {
         "cargo doc --workspace --no-deps --all-features --document-private-items",
     );
     succeeds(command.env("RUSTDOCFLAGS", "-D warnings")).map(Outcome::of)
+}
+
+/// What the tests of the page need beside this workspace, and how each tells that it is there.
+const WEB_NEEDS: [&str; 2] = ["npm --version", "chromium --version"];
+
+/// Set where the tests of the page have to run; elsewhere a machine without a browser passes.
+const REQUIRE_BROWSER: &str = "CRAWLWIRE_REQUIRE_BROWSER";
+
+/// The page in a browser, against the real server.
+fn web(root: &Path) -> anyhow::Result<Outcome> {
+    let is_there = |line: &str| {
+        let mut version = command(root, line);
+        matches!(succeeds(version.stdout(Stdio::null()).stderr(Stdio::null())), Ok(true))
+    };
+    if let Some(missing) = WEB_NEEDS.iter().find(|line| !is_there(line)) {
+        anyhow::ensure!(
+            std::env::var_os(REQUIRE_BROWSER).is_none(),
+            "`{missing}` does not run, and {REQUIRE_BROWSER} is set"
+        );
+        let skipped = "BROWSER TESTS SKIPPED: npm or chromium is missing";
+        println!("warning: {skipped}");
+        return Ok(Outcome::Partly(skipped));
+    }
+    for line in [
+        "cargo build -p crawlwire-server --bin crawlwire --example git_crawler",
+        "npm --prefix web ci --no-audit --no-fund",
+        "npm --prefix web test",
+    ] {
+        if !succeeds(&mut command(root, line))? {
+            return Ok(Outcome::Failed);
+        }
+    }
+    Ok(Outcome::Passed)
 }
 
 /// Advisories are read from a database on the network; without it the rest still counts.

@@ -13,8 +13,8 @@ use crawlwire_progress::store::{BoxFuture, ErrorFilter, JobFilter, Op, Paging, R
 use crawlwire_progress::sums::{Totals, TreeView};
 use crawlwire_progress::track::{History, Tracker};
 use crawlwire_progress::view::{
-    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
-    ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor,
+    HeardElsewhere, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 use crawlwire_progress::weight::TypeHistory;
 use crawlwire_progress::{AccountKey, CredentialKey, JobKey, SessionKey, Store, StoreError, Timestamp, TokenKey};

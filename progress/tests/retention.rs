@@ -368,7 +368,10 @@ fn old_errors_go_in_steps() {
     step(1, false);
     step(0, false);
     assert_eq!(
-        ready(world.store.errors(ErrorFilter::default(), ALL)).unwrap().items.len(),
+        ready(world.store.errors(ErrorFilter::default(), ALL))
+            .unwrap()
+            .items
+            .len(),
         1,
         "the young one stays"
     );

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crawlwire_progress::admit::{self, ClosedGate, Gate, Waiting, World};
-use crawlwire_progress::store::{Act, JobFilter, NewCredential, Outcome, Paging, RedriveFilter, Rejection, SELECTED_MAX};
+use crawlwire_progress::store::{
+    Act, JobFilter, NewCredential, Outcome, Paging, RedriveFilter, Rejection, SELECTED_MAX,
+};
 use crawlwire_progress::view::JobView;
 use crawlwire_progress::{Arrow, Fact, JobKey, Op, State, StoreError, Timestamp};
 

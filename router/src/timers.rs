@@ -189,7 +189,9 @@ async fn flush_errors(shared: &Shared) {
     }
     match shared.store.commit(Op::RecordErrors(errors.clone())).await {
         Ok(_) => {
-            shared.tally.count(errors.iter().map(|row| row.category), Instant::now());
+            shared
+                .tally
+                .count(errors.iter().map(|row| row.category), Instant::now());
             shared.publish(Event::ErrorsLogged);
         }
         Err(error) => {

@@ -118,7 +118,10 @@ pub(crate) fn database_config(config: &Config) -> DatabaseConfig {
         transaction_timeout: config.database.transaction_timeout,
         server: server_name(config),
         policy: policy(config),
-        ..DatabaseConfig::new(config.database.url.expose(), config.general.data_dir.join(KEY_FILE_NAME))
+        ..DatabaseConfig::new(
+            config.database.url.expose(),
+            config.general.data_dir.join(KEY_FILE_NAME),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Queries, on the pool.
 
-mod elsewhere;
 mod accounts;
+mod elsewhere;
 mod jobs;
 mod listing;
 #[cfg(feature = "testing")]
@@ -14,8 +14,8 @@ use crawlwire_progress::store::Paging;
 use crawlwire_progress::view::Page;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
 
-pub(crate) use self::elsewhere::*;
 pub(crate) use self::accounts::*;
+pub(crate) use self::elsewhere::*;
 pub(crate) use self::jobs::*;
 use self::listing::Listing;
 #[cfg(feature = "testing")]

@@ -186,7 +186,10 @@ pub(crate) async fn old_trees_and_errors_are_pruned(kit: Kit) {
         more: false,
     };
     assert_eq!(kit.commit(prune(before)).await, pruned(3, 1));
-    assert_eq!(kit.store.errors(ErrorFilter::default(), ALL).await.unwrap().items.len(), 2);
+    assert_eq!(
+        kit.store.errors(ErrorFilter::default(), ALL).await.unwrap().items.len(),
+        2
+    );
     assert_eq!(kit.store.job(&trees[0][0].public_id).await.unwrap(), None);
     assert_eq!(kit.view(&trees[1][0]).await.state, State::Completed);
     kit.pass(Duration::from_secs(3600));

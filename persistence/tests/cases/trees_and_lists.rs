@@ -198,7 +198,11 @@ pub(crate) async fn histories_and_errors_are_paged(kit: Kit) {
         message: "a\u{7}b".to_owned(),
     };
     kit.commit(Op::RecordErrors(vec![error(1), error(2), error(3)])).await;
-    let newest = kit.store.errors(ErrorFilter::default(), Paging { limit: 2, after: None }).await.unwrap();
+    let newest = kit
+        .store
+        .errors(ErrorFilter::default(), Paging { limit: 2, after: None })
+        .await
+        .unwrap();
     let codes: Vec<_> = newest.items.iter().map(|error| error.code.as_str()).collect();
     assert_eq!(codes, ["code-3", "code-2"]);
     assert_eq!(newest.items[1].job, Some(job.public_id.clone()));

@@ -15,7 +15,10 @@ pub(crate) async fn jobs_are_read_together(kit: Kit) {
     let keys: Vec<_> = views.keys().copied().collect();
     assert_eq!(keys, [first.key, second.key]);
     for job in [&first, &second] {
-        assert_eq!(Some(views[&job.key].clone()), kit.store.job(&job.public_id).await.unwrap());
+        assert_eq!(
+            Some(views[&job.key].clone()),
+            kit.store.job(&job.public_id).await.unwrap()
+        );
     }
     assert!(kit.store.views(Vec::new()).await.unwrap().is_empty());
 }

@@ -27,8 +27,8 @@ use crate::store::{
 use crate::sums::{Totals, TreeView};
 use crate::track::{History, Tracker};
 use crate::view::{
-    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
-    ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor,
+    HeardElsewhere, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 use crate::weight::TypeHistory;
 
@@ -432,7 +432,9 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let tables = self.tables();
             let own = tables.credentials.iter().filter(|((of, _), _)| *of == account);
-            let mut views: Vec<_> = own.map(|((_, host), kept)| tables.credential_view(host, kept)).collect();
+            let mut views: Vec<_> = own
+                .map(|((_, host), kept)| tables.credential_view(host, kept))
+                .collect();
             views.sort_by_key(|view| std::cmp::Reverse(view.key));
             views.retain(|view| paging.after.is_none_or(|after| view.key.0 < after));
             Ok(page(views.into_iter(), |view| view.key.0, paging.limit))

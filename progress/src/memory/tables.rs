@@ -15,8 +15,8 @@ use crate::store::{NewInstance, Once, OwnLease};
 use crate::sums::{SCOPES_MAX, ScopeSum, Sum, Totals};
 use crate::track::{History, Tracker};
 use crate::view::{
-    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, FeedItem, HeardElsewhere, InstanceView, JobSpec, JobView,
-    ReadyJob, SessionView,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, FeedItem, HeardElsewhere,
+    InstanceView, JobSpec, JobView, ReadyJob, SessionView,
 };
 use crate::weight::{HISTORY_JOBS_MAX, TypeHistory};
 
@@ -207,7 +207,9 @@ impl Tables {
 
     pub(super) fn account_view(&self, name: &str, key: AccountKey) -> AccountView {
         let own = self.jobs.values().map(|row| &row.loaded);
-        let states = own.filter(|loaded| loaded.lineage.account == key).map(|loaded| loaded.job.state);
+        let states = own
+            .filter(|loaded| loaded.lineage.account == key)
+            .map(|loaded| loaded.job.state);
         let (mut open_jobs, mut held_jobs) = (0, 0);
         for state in states {
             open_jobs += i64::from(!state.is_terminal());

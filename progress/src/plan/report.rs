@@ -29,7 +29,11 @@ impl Batch<'_> {
         }
         let counted = before.filter(|before| {
             let same = before.attempt == attempt;
-            self.policy.has(if same { Guard::ReportBefore } else { Guard::AttemptBefore })
+            self.policy.has(if same {
+                Guard::ReportBefore
+            } else {
+                Guard::AttemptBefore
+            })
         });
         let counted = counted.and_then(|before| before.sum).unwrap_or_default();
         let sum = Sum::of(report.work(), loaded.weight);

@@ -26,15 +26,16 @@ use crate::live::AggregateProgress;
 use crate::sums::{Totals, TreeView};
 use crate::track::{History, Tracker};
 use crate::view::{
-    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor, HeardElsewhere, HeldJob, JobView, Page,
-    ReadyJob, SessionView, StateCounts,
+    AccountView, AreaView, AuditView, CrawlerToken, CredentialView, ErrorView, EventView, Feed, FeedCursor,
+    HeardElsewhere, HeldJob, JobView, Page, ReadyJob, SessionView, StateCounts,
 };
 use crate::weight::TypeHistory;
 
 pub use self::filter::{ErrorFilter, JobFilter, LOOKED_AT_MAX, SEARCH_CHARS_MAX};
 pub use self::new::{Found, NewCredential, NewJob, Once};
 pub use self::op::{
-    Act, Ending, GATES_MAX, Holder, NewInstance, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter, SELECTED_MAX, SWEEP_MAX, WATCHED_FOR, WATCHES_MAX, Watch,
+    Act, Ending, GATES_MAX, Holder, NewInstance, NewSession, Op, PROGRESS_ROWS_MAX, RedriveFilter, SELECTED_MAX,
+    SWEEP_MAX, WATCHED_FOR, WATCHES_MAX, Watch,
 };
 pub use self::outcome::{Fact, Opened, Outcome, OwnLease, Rejection, Said};
 pub use self::refused::{RefusedNumbers, UNTOLD_MAX};

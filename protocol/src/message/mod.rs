@@ -36,8 +36,7 @@ pub use session::{
 pub use shutdown::Shutdown;
 pub use token::{TokenRefreshRequest, TokenRefreshResponse};
 pub use wish::{
-    Checkpoint, Counts, JobCancel, JobCancelled, JobPause, JobPaused, JobResume, JobResumed, JobReturned,
-    NOT_YOURS,
+    Checkpoint, Counts, JobCancel, JobCancelled, JobPause, JobPaused, JobResume, JobResumed, JobReturned, NOT_YOURS,
 };
 
 use crate::dialect::{Dialect, Mark};

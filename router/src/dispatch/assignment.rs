@@ -6,8 +6,8 @@ use crawlwire_progress::store::{Opened, OwnLease};
 use crawlwire_progress::track::Tracker;
 use crawlwire_progress::view::{JobSpec, JobView, ReadyJob};
 use crawlwire_progress::{CredentialKey, Fact, Fence, JobKey, State, StoreError};
-use crawlwire_protocol::message::{Counts, Feature, Hello, JobAssignment};
 use crawlwire_protocol::limits::CURSOR_BYTES_MAX;
+use crawlwire_protocol::message::{Counts, Feature, Hello, JobAssignment};
 use crawlwire_protocol::{AccessToken, Count, Cursor, Envelope, FenceNo, JobId, Marks, WebAppMessage};
 use futures_util::future::try_join_all;
 

@@ -59,6 +59,9 @@ async fn newer_token(
             None => return Ok(None),
         },
     };
-    let found = store.token(key).await?.filter(|(token, newest)| *newest > version && !token.is_empty());
+    let found = store
+        .token(key)
+        .await?
+        .filter(|(token, newest)| *newest > version && !token.is_empty());
     Ok(found.map(|(token, newest)| (key, token, newest)))
 }

@@ -42,7 +42,10 @@ fn allow(origin: &HeaderValue, asks_first: bool, headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if asks_first {
-        let (methods, names) = ("GET, POST, PUT, DELETE", "content-type, idempotency-key, if-none-match, x-request-id");
+        let (methods, names) = (
+            "GET, POST, PUT, DELETE",
+            "content-type, idempotency-key, if-none-match, x-request-id",
+        );
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(names));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, ALLOWED_FOR);

@@ -394,7 +394,10 @@ fn browsers_are_told_what_listed_pages_may_do() {
     assert_eq!((first.status, first.body.as_str()), (204, ""));
     assert_eq!(first.header("access-control-allow-origin"), listed);
     assert_eq!(first.header("access-control-allow-methods"), "GET, POST, PUT, DELETE");
-    assert_eq!(first.header("access-control-allow-headers"), "content-type, idempotency-key, if-none-match, x-request-id");
+    assert_eq!(
+        first.header("access-control-allow-headers"),
+        "content-type, idempotency-key, if-none-match, x-request-id"
+    );
     for path in ["/api/v1/jobs", "/api/v1/jobs/none", "/none"] {
         let answer = ask("GET", path, listed);
         assert_eq!(

@@ -31,7 +31,10 @@ async fn a_job_tells_what_there_is_to_do() {
     assert_eq!((job.priority(), job.resume(), job.attempt()), (1.0, true, Some(2)));
     assert_eq!(job.last_checkpoint::<Page>().unwrap(), Some(Page { page: 12 }));
     assert!(job.last_checkpoint::<Vec<u8>>().is_err());
-    let counts = job.last_counts().iter().map(|counts| (&*counts.entity_type, counts.total_processed.get()));
+    let counts = job
+        .last_counts()
+        .iter()
+        .map(|counts| (&*counts.entity_type, counts.total_processed.get()));
     assert_eq!(counts.collect::<Vec<_>>(), [("issues", 75)]);
     assert_eq!(job.access_token().expose(), "test-token");
     let shown = format!("{job:?} {:?} {:?}", job.handle(), session.client);

@@ -313,9 +313,8 @@ impl Server {
                crawlers  {sockets}\n  \
                http      http://{http}/\n  \
                database  {database}\n\n\
-             Next, submit a job:\n  \
-               curl -s http://{http}/api/v1/jobs -H 'content-type: application/json' \\\n    \
-                 -d '{{\"job_type\":\"discover_namespaces\",\"gitlab_host\":\"localhost\",\"account_id\":\"me\"}}'\n",
+             Next, submit a job, on the page or here:\n  \
+               crawlwire submit --server http://{http} --type discover_namespaces --host localhost --account me --watch\n",
             version = env!("CARGO_PKG_VERSION"),
             sockets = sockets.join("  "),
             database = self.config.database.url,

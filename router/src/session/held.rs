@@ -155,10 +155,13 @@ impl Session {
         .collect()
     }
 
-    /// Everything it holds at this moment.
+    /// Everything it holds at this moment, in the order of keys: so that what is done with it one by one takes the same course
+    /// again in a simulation.
     pub(crate) fn all_held(&self) -> Vec<(String, Held)> {
         let held = self.held_jobs();
-        held.iter().map(|(id, held)| (id.clone(), held.clone())).collect()
+        let mut all: Vec<_> = held.iter().map(|(id, held)| (id.clone(), held.clone())).collect();
+        all.sort_unstable_by_key(|(_, held)| held.key);
+        all
     }
 
     /// The public id of a held job.

@@ -344,6 +344,9 @@ pub struct ErrorsArgs {
 /// Arguments of `drain`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DrainArgs {
+    /// Have it give out jobs again
+    #[arg(long)]
+    pub undo: bool,
     /// Who does it, for the record; your user name when it is not given
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,

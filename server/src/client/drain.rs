@@ -10,24 +10,23 @@ use crate::token::whoever;
 
 pub(crate) fn run(args: &DrainArgs, console: &mut Console) -> Result<u8, Trouble> {
     let address = console.server.address().clone();
-    if !args.yes && !console.confirmed(&format!("Have {address} give out no more jobs?"))? {
+    if !args.undo && !args.yes && !console.confirmed(&format!("Have {address} give out no more jobs?"))? {
         return Ok(EXIT_FAILED);
     }
     let by = args.by.clone().unwrap_or_else(whoever);
-    match console.server.post("/api/v1/server/drain", &json!({ "by": by })) {
-        Err(Trouble::Refused(refusal)) if refusal.status == 404 => Err(Trouble::Failed(
-            "this server cannot do that. Stop it with SIGTERM: its crawlers finish what can be finished".to_owned(),
-        )),
-        answer => {
-            let answer = answer?;
-            if console.json {
-                console.document(&answer)?;
-            } else {
-                console.line(&format!(
-                    "{address} gives out no more jobs; `crawlwire status` shows what still runs."
-                ))?;
-            }
-            Ok(EXIT_DONE)
-        }
+    let path = match args.undo {
+        true => "/api/v1/server/undrain",
+        false => "/api/v1/server/drain",
+    };
+    let answer = console.server.post(path, &json!({ "by": by }))?;
+    if console.json {
+        console.document(&answer)?;
+    } else if args.undo {
+        console.line(&format!("{address} gives out jobs again."))?;
+    } else {
+        console.line(&format!(
+            "{address} gives out no more jobs; `crawlwire status` shows what still runs, `crawlwire drain --undo` ends it."
+        ))?;
     }
+    Ok(EXIT_DONE)
 }

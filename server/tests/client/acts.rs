@@ -156,18 +156,17 @@ fn a_tree_is_cancelled_as_a_whole() {
 }
 
 #[test]
-fn a_server_that_cannot_drain_says_so_or_drains() {
+fn a_server_that_drains_gives_out_nothing_until_it_is_told_to() {
     let server = server();
-    let said = run(&server, &["drain", "--json"]);
-    if said.status == 1 {
-        assert!(
-            said.err.contains("this server cannot do that") && said.out.is_empty(),
-            "{said:?}"
-        );
-    } else {
-        assert_eq!(said.status, 0, "{said:?}");
-        assert!(said.json().is_object());
-    }
+    let mut crawler = server.crawler();
+    let drained = run(&server, &["drain", "--yes", "--by", "ada", "--json"]);
+    assert_eq!(drained.json()["draining"], true, "{drained:?}");
+    let id = server.api().submit("crawl_user");
+    let explained = server.api().get(&format!("/api/v1/jobs/{id}/explain")).json();
+    assert_eq!(explained["reason"]["code"], "draining", "{explained}");
+    let undone = run(&server, &["drain", "--undo"]).ok();
+    assert!(undone.contains("gives out jobs again"), "{undone}");
+    assert_eq!(crawler.assignment().id, id);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A page goes along one or more indexes that lead to rows by falling key, and takes those that fit. Where the rest of the
 //! filter has no index, a bound on the key keeps it from looking at more than
-//! [`LOOKED_AT_MAX`](crawlwire_progress::store::LOOKED_AT_MAX) rows.
+//! [`LOOKED_AT_MAX`] rows.
 
 use crawlwire_progress::store::{ErrorFilter, JobFilter, LOOKED_AT_MAX};
 use crawlwire_progress::{AccountKey, State};

@@ -263,7 +263,7 @@ impl JobHandle {
         Ok(cursor.map(|cursor| serde_json::from_str(cursor.as_str())).transpose()?)
     }
 
-    /// What was counted when the server last heard of the job, before it was given to us: where [`Job::progress`] may count
+    /// What was counted when the server last heard of the job, before it was given to us: where [`JobHandle::progress`] may count
     /// on from. It may be ahead of the checkpoint. Empty for a job that begins, and where the server does not say.
     pub fn last_counts(&self) -> &[ProgressData] {
         self.inner.assignment.counts.as_deref().unwrap_or_default()
